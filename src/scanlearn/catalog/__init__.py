@@ -1,0 +1,1 @@
+"""Which scans exist, whose they are, and who may train on them."""

@@ -1,0 +1,25 @@
+"""Errors that a person can act on: one sentence that says what is wrong, where, and what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class ScanlearnError(Exception):
+    """Something the user can put right. The command line prints the sentence and no traceback."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """``"; did you mean 'x'?"`` for the known name nearest to ``name``, else a short list of what is known."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    shown = ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
+    return f"; known are: {shown}." if known else "."
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> ScanlearnError:
+    """The error for a name that is not among the known ones, with the nearest of them."""
+    return ScanlearnError(f"There is no {kind} {name!r}{nearest(name, known)}")

@@ -1,0 +1,1 @@
+"""One file for each learning signal; the equation is a pure function at the top of the file."""

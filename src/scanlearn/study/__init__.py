@@ -1,0 +1,1 @@
+"""Reports one can look at."""

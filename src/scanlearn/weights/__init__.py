@@ -1,0 +1,1 @@
+"""Writing and reading trained networks, with an account of every tensor."""
