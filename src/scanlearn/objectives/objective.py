@@ -1,0 +1,47 @@
+"""The contract of a learning signal, and the table of their names."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+
+import torch
+from torch import Tensor, nn
+
+from scanlearn.networks.network import Network
+from scanlearn.objectives.step import Step
+from scanlearn.registry import Registry
+
+OBJECTIVES = Registry(
+    "objective",
+    modules=tuple(f"scanlearn.objectives.{name}" for name in ("momentum_contrast", "restore", "classify", "segment")),
+)
+
+
+class Objective(nn.Module):
+    """A learning signal. Subclasses take the network first and their settings as keywords.
+
+    ``reduction`` declares how ranks combine: every objective returns the mean over its rank's samples, and the engine
+    averages gradients over ranks, so the sum of both is the mean over the global batch.
+    """
+
+    reduction = "mean over the global batch"
+
+    def forward(self, step: Step) -> Tensor:
+        """The loss of this step, a scalar."""
+        raise NotImplementedError
+
+    def start(self, scans: int, batch_size: int) -> None:
+        """Called once before the first step with the number of training scans and the global batch size."""
+
+    def after_update(self) -> None:
+        """Called after each optimiser step (moving averages)."""
+
+
+def build_objective(name: str, settings: dict[str, object], network: Network) -> Objective:
+    """Build the objective called ``name``; unknown names and settings are refused with the nearest known one."""
+    return OBJECTIVES.build(name, settings, network)
+
+
+def full_precision(x: Tensor) -> AbstractContextManager[None]:
+    """Losses are computed in float32 whatever the network's precision: ``with full_precision(x): ...``."""
+    return torch.autocast(x.device.type, enabled=False)

@@ -1,0 +1,62 @@
+"""What an objective sees of one training step: named views and, computed once and remembered, what the network
+makes of them. Several objectives that look at one view share one forward pass."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scanlearn.errors import unknown
+from scanlearn.networks.network import Network
+from scanlearn.randomness import permutation
+
+
+class Step:
+    """One step: ``views`` name -> (N, C, *spatial) in [0, 1]; ``batch`` holds ``label``, ``mask``, ``row``, ``step``."""
+
+    def __init__(self, network: Network, views: dict[str, Tensor], batch: dict[str, Any], seed: int = 0):
+        self.network = network
+        self.batch = batch
+        self.logs: dict[str, Tensor] = {}
+        self._views = views
+        self._seed = seed
+        self._features: dict[str, list[Tensor]] = {}
+        self._pooled: dict[str, Tensor] = {}
+        self._restored: dict[str, Tensor] = {}
+
+    def view(self, name: str) -> Tensor:
+        """The view (N, C, *spatial); an unknown name is refused with the nearest known one."""
+        if name not in self._views:
+            raise unknown("view", name, self._views)
+        return self._views[name]
+
+    def features(self, view: str) -> list[Tensor]:
+        """Feature maps of the view, fine to coarse."""
+        if view not in self._features:
+            self._features[view] = self.network.features(self.view(view))
+        return self._features[view]
+
+    def pooled(self, view: str) -> Tensor:
+        """Global average of the coarsest map, (N, num_features)."""
+        if view not in self._pooled:
+            self._pooled[view] = self.features(view)[-1].flatten(2).mean(2)
+        return self._pooled[view]
+
+    def restored(self, view: str) -> Tensor:
+        """The decoder's output for the view, (N, out_channels, *spatial), before any activation."""
+        if view not in self._restored:
+            if self.network.decoder is None:
+                raise unknown("decoder", "none", ["unet", "unet_blocks"])
+            self._restored[view] = self.network.decoder(self.features(view), self.view(view).shape[2:])
+        return self._restored[view]
+
+    def log(self, name: str, value: Tensor) -> None:
+        """Remember a number for the log; kept on the device, so it costs no synchronisation."""
+        self.logs[name] = value.detach()
+
+    def permutation(self, count: int, salt: int = 0) -> Tensor:
+        """The order in which this step shuffles the global batch: the same on every rank, new at every step."""
+        order = permutation(self._seed + salt, int(self.batch["step"]), count)
+        return torch.from_numpy(order).to(next(iter(self._views.values())).device)
