@@ -1,0 +1,55 @@
+"""The contract of a decoder, and the table of their names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from scanlearn.errors import ScanlearnError
+from scanlearn.networks.encoder import Encoder, split_description
+from scanlearn.registry import Registry
+
+DECODERS = Registry("decoder", modules=("scanlearn.networks.unet", "scanlearn.networks.unet_blocks"))
+
+
+class Decoder(nn.Module):
+    """Base of the decoders. ``forward(features, size)`` takes the encoder's maps, fine to coarse, and the spatial size
+    of the image, and gives (N, out_channels, *size) before any activation.
+
+    Subclasses take the encoder and ``out_channels`` by position and their settings as keywords, and hand those on.
+    """
+
+    def __init__(self, name: str, out_channels: int, **settings: Any):
+        super().__init__()
+        self.name = name
+        self.out_channels = out_channels
+        self._settings = settings
+
+    def forward(self, features: list[Tensor], size: Sequence[int]) -> Tensor:
+        raise NotImplementedError
+
+    def describe(self) -> dict[str, Any]:
+        """What ``build_decoder`` needs, beside the encoder, to build this decoder again."""
+        return {"name": self.name, "out_channels": self.out_channels, **self._settings}
+
+    def published_name(self, name: str) -> str:
+        """The published name of a tensor of the network that this decoder completes (``encoder.*``, ``decoder.*``)."""
+        return name
+
+
+def build_decoder(description: str | dict[str, Any], encoder: Encoder, out_channels: int | None = None) -> Decoder:
+    """The decoder of a name or of a description (``{"name": "unet_blocks", "out_channels": 1}``) on an encoder.
+
+    ``out_channels`` holds where the description says nothing; without both there is one channel for each of the
+    encoder's input channels, as restoration needs. Unknown names and settings are refused with the nearest known one.
+    """
+    name, settings = split_description("decoder", description)
+    described = settings.pop("out_channels", None)
+    for channels in (described, out_channels, encoder.in_channels):
+        if channels is not None:
+            if channels < 1:
+                raise ScanlearnError(f"The decoder {name!r} needs at least 1 output channel, not {channels}.")
+            return DECODERS.build(name, settings, encoder, channels)
+    raise AssertionError("an encoder has in_channels")
