@@ -10,6 +10,7 @@ from collections import OrderedDict
 import torch
 from torch import Tensor, nn
 
+from scanlearn.errors import ScanlearnError
 from scanlearn.networks.encoder import ENCODERS, Encoder
 
 LAYERS = (6, 12, 24, 16)  # dense layers in each of the four blocks
@@ -33,6 +34,8 @@ class DenseNetEncoder(Encoder):
     """
 
     def __init__(self, *, spatial_dims: int = 2, in_channels: int = 1, width: int = 64):
+        if width < 2 or width % 2:
+            raise ScanlearnError(f"The encoder 'densenet121' needs an even width, not {width}.")
         growth = width // 2
         channels, before = [width], width
         for layers in LAYERS:

@@ -46,6 +46,11 @@ class Encoder(nn.Module):
         super().__init__()
         if spatial_dims not in (2, 3):
             raise ScanlearnError(f"The encoder {name!r} has 2 or 3 spatial dimensions, not {spatial_dims}.")
+        if in_channels < 1 or min(channels) < 1:
+            raise ScanlearnError(
+                f"The encoder {name!r} needs at least 1 input channel and 1 channel in each map, "
+                f"not {in_channels} and {list(channels)}."
+            )
         self.name = name
         self.channels = list(channels)
         self.strides = list(strides)

@@ -1,0 +1,110 @@
+"""Put tensors into a network by name and shape, and account for every one of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from scanlearn.errors import ScanlearnError
+from scanlearn.networks.network import Network
+
+_COUNTER = ".num_batches_tracked"  # PyTorch's count of batches, which old files lack and nothing here depends on
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What became of every tensor; printed, it is the account for the person.
+
+    Attributes:
+        source: where the tensors came from.
+        loaded: names in the network that took a tensor.
+        reinitialised: names in the network that keep their fresh values, because the source lacks them or has them in
+            another shape.
+        dropped: names in the source that found no place in the network.
+    """
+
+    source: str
+    loaded: list[str]
+    reinitialised: list[str]
+    dropped: list[str]
+
+    def __str__(self) -> str:
+        counts = []
+        for part in ("encoder", "decoder"):
+            loaded = sum(name.startswith(f"{part}.") for name in self.loaded)
+            fresh = sum(name.startswith(f"{part}.") for name in self.reinitialised)
+            if loaded + fresh:
+                counts.append(f"{loaded} of {loaded + fresh} {part} tensors")
+        lines = [f"Loaded {' and '.join(counts)} from {self.source}."]
+        if self.reinitialised:
+            lines.append(f"  Freshly initialised ({len(self.reinitialised)}): {self._shown(self.reinitialised)}")
+        if self.dropped:
+            lines.append(f"  Dropped from the file ({len(self.dropped)}): {self._shown(self.dropped)}")
+        return "\n".join(lines)
+
+    def _shown(self, names: list[str], limit: int = 8) -> str:
+        both = set(self.reinitialised) & set(self.dropped)
+        shown = [f"{name} (another shape)" if name in both else name for name in names[:limit]]
+        return ", ".join(shown) + (f", and {len(names) - limit} more" if len(names) > limit else "")
+
+
+def load_tensors(
+    network: Network, tensors: dict[str, Tensor], source: str, holds: dict[str, Any] | None = None
+) -> LoadReport:
+    """Copy tensors named ``encoder.*`` and ``decoder.*`` into the network where name and shape fit.
+
+    Args:
+        network: changed in place, and only if its whole encoder is there.
+        tensors: by the names that ``network.state_dict()`` uses.
+        source: for the report and the errors.
+        holds: description of the encoder that the source holds, if it is known.
+
+    Raises:
+        ScanlearnError: less than the whole encoder was there; names the first tensors and both shapes.
+    """
+    state = network.state_dict()
+    fitting = {name: t for name, t in tensors.items() if name in state and state[name].shape == t.shape}
+    encoder = [name for name in state if name.startswith("encoder.")]
+    absent = [name for name in encoder if name not in fitting and not name.endswith(_COUNTER)]
+    if absent:
+        raise _incomplete(network, tensors, source, absent, len(encoder), holds)
+    network.load_state_dict({**state, **fitting})
+    return LoadReport(
+        source,
+        loaded=[name for name in state if name in fitting],
+        reinitialised=[name for name in state if name not in fitting],
+        dropped=sorted(name for name in tensors if name not in fitting),
+    )
+
+
+def _incomplete(
+    network: Network,
+    tensors: dict[str, Tensor],
+    source: str,
+    absent: list[str],
+    total: int,
+    holds: dict[str, Any] | None,
+) -> ScanlearnError:
+    state = network.state_dict()
+    first = []
+    for name in absent[:3]:
+        wanted, got = _shape(state[name]), _shape(tensors[name]) if name in tensors else "nothing"
+        first.append(f"{name} ({wanted} here, {got} there)")
+    more = ", ..." if len(absent) > len(first) else ""
+    return ScanlearnError(
+        f"{source} does not fill {len(absent)} of the {total} tensors of the encoder {network.encoder.name!r}: "
+        f"{', '.join(first)}{more}; {_advice(network.encoder.describe(), holds)}."
+    )
+
+
+def _advice(ours: dict[str, Any], holds: dict[str, Any] | None) -> str:
+    differing = {key: value for key, value in (holds or {}).items() if ours.get(key) != value}
+    if not differing:
+        return "start from weights of the same encoder"
+    return "set the encoder as in the file: " + ", ".join(f"{key} {value!r}" for key, value in differing.items())
+
+
+def _shape(tensor: Tensor) -> str:
+    return "x".join(map(str, tensor.shape)) or "scalar"
