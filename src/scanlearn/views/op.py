@@ -1,0 +1,140 @@
+"""What every view op has in common, the table of their names, and ``one_of``, which chooses among ops.
+
+An op is split in two. ``draw`` holds all randomness: for a batch of shape (N, C, *spatial) it returns small tensors
+whose first axis is N. ``apply`` is pure: the same image and the same parameters give the same result, on any device. So
+a batch gives what its samples give alone, and parameters can be kept and replayed, for example on a mask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scanlearn.errors import ScanlearnError
+from scanlearn.randomness import Draws
+from scanlearn.registry import Registry
+
+Params = dict[str, Tensor]
+
+VIEWS = Registry(
+    "view op",
+    (
+        "scanlearn.views.crop",
+        "scanlearn.views.geometry",
+        "scanlearn.views.intensity",
+        "scanlearn.views.colour",
+        "scanlearn.views.curve",
+        "scanlearn.views.distort",
+        "scanlearn.views.paint",
+    ),
+)
+
+
+class Op:
+    """Base of all view ops on float images x (N, C, *spatial) with values in [0, 1]; x is never modified.
+
+    ``p`` is the probability that a sample is changed; the others are passed through and cost nothing.
+    """
+
+    keeps_shape = True  # the result has the shape of the input
+    keeps_unit_range = True  # values in [0, 1] stay in [0, 1]
+
+    def __init__(self, p: float = 1.0):
+        if not 0.0 <= p <= 1.0:
+            raise ScanlearnError(f"{type(self).__name__}: p is a probability, {p} is not in 0..1.")
+        self.p = p
+
+    def draw(self, shape: Sequence[int], draws: Draws) -> Params:
+        """All the randomness for a batch of this shape: tensors with first axis N."""
+        return {}
+
+    def apply(self, x: Tensor, params: Params) -> Tensor:
+        """The op itself on every sample, a pure function."""
+        raise NotImplementedError
+
+    def sample(self, shape: Sequence[int], draws: Draws) -> Params:
+        """``draw`` and, for p < 1, which samples are chosen (``chosen``, bool (N,))."""
+        if self.p == 1.0:
+            return self.draw(shape, draws)
+        chosen = draws.bernoulli(self.p)
+        drawn = self.draw(shape, draws) if bool(chosen.any()) else {}
+        return {"chosen": chosen, **drawn}
+
+    def replay(self, x: Tensor, params: Params) -> Tensor:
+        """``apply`` on the chosen samples only. Returns x itself where nothing was chosen."""
+        if "chosen" not in params:
+            return self.apply(x, params)
+        return change_rows(x, params["chosen"], self, {k: v for k, v in params.items() if k != "chosen"})
+
+    def __call__(self, x: Tensor, draws: Draws) -> Tensor:
+        return self.replay(x, self.sample(x.shape, draws))
+
+    def __repr__(self) -> str:
+        settings = ", ".join(f"{k}={v!r}" for k, v in vars(self).items() if not k.startswith("_"))
+        return f"{type(self).__name__}({settings})"
+
+
+def change_rows(x: Tensor, rows: Tensor, op: Op, params: Params) -> Tensor:
+    """x with ``op.apply`` done to the samples in ``rows`` (bool (N,)) and the others copied."""
+    count = int(rows.sum())
+    if count == len(x):
+        return op.apply(x, params)
+    if count == 0:
+        return x
+    which = rows.nonzero()[:, 0]
+    return x.index_copy(0, which, op.apply(x[which], {k: v[which] for k, v in params.items()}))
+
+
+def build_op(spec: str | Mapping[str, Any]) -> Op:
+    """One op from its place in a recipe: ``name`` or ``{name: {setting: value}}``."""
+    if isinstance(spec, str):
+        return VIEWS.build(spec)
+    if not isinstance(spec, Mapping) or len(spec) != 1:
+        raise ScanlearnError(f"A view op is written as a name or as one `name: {{settings}}`, not as {spec!r}.")
+    ((name, settings),) = spec.items()
+    if settings is not None and not isinstance(settings, Mapping):
+        raise ScanlearnError(
+            f"The settings of the view op {name!r} are written `{{setting: value}}`, not {settings!r}."
+        )
+    return VIEWS.build(name, dict(settings or {}))
+
+
+@VIEWS.register("one_of")
+class OneOf(Op):
+    """Each sample gets one of ``ops``, chosen with probabilities in proportion to ``weights`` (default: equal).
+
+    The ops must keep the shape of their input.
+    """
+
+    def __init__(self, ops: Sequence[Any], weights: Sequence[float] | None = None, p: float = 1.0):
+        super().__init__(p)
+        self.ops = [build_op(spec) for spec in ops]
+        self.weights = [1.0] * len(self.ops) if weights is None else [float(w) for w in weights]
+        if not self.ops or len(self.weights) != len(self.ops) or min(self.weights) < 0 or sum(self.weights) <= 0:
+            raise ScanlearnError(f"one_of needs one weight >= 0 for each op: {len(self.ops)} ops, weights {weights}.")
+        if not all(op.keeps_shape for op in self.ops):
+            raise ScanlearnError("one_of can only choose among ops that keep the shape of the image.")
+        self.keeps_unit_range = all(op.keeps_unit_range for op in self.ops)
+
+    def draw(self, shape: Sequence[int], draws: Draws) -> Params:
+        edges = torch.tensor(self.weights, device=draws.device).cumsum(0)
+        choice = torch.searchsorted(edges, draws.uniform() * edges[-1], right=True).clamp_(max=len(self.ops) - 1)
+        params = {"choice": choice}
+        for i, op in enumerate(self.ops):
+            if bool((choice == i).any()):
+                drawn = op.sample(shape, draws.child(str(i)))
+                params.update({f"{i}.{name}": value for name, value in drawn.items()})
+        return params
+
+    def apply(self, x: Tensor, params: Params) -> Tensor:
+        out = x
+        for i, op in enumerate(self.ops):
+            own = {k.removeprefix(f"{i}."): v for k, v in params.items() if k.startswith(f"{i}.")}
+            rows = params["choice"] == i
+            if "chosen" in own:
+                rows = rows & own.pop("chosen")
+            out = change_rows(out, rows, op, own)
+        return out
