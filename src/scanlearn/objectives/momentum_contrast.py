@@ -107,6 +107,9 @@ class MomentumContrast(Objective):
                 "is a good start."
             )
 
+    def start_from(self, network: Network) -> None:
+        self.key_encoder.load_state_dict(network.encoder.state_dict())
+
     def project(self, step: Step) -> Tensor:
         """Queries (N, dim) of unit length, float32."""
         return F.normalize(self.projector(step.pooled(self.query)).float(), dim=1)

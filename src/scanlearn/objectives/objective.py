@@ -33,6 +33,9 @@ class Objective(nn.Module):
     def start(self, scans: int, batch_size: int) -> None:
         """Called once before the first step with the number of training scans and the global batch size."""
 
+    def start_from(self, network: Network) -> None:
+        """Called after the network was initialised from weights (copies of its parts must follow)."""
+
     def after_update(self) -> None:
         """Called after each optimiser step (moving averages)."""
 

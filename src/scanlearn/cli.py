@@ -1,0 +1,460 @@
+"""The command line: one function per verb. A function's signature is its options; its docstring is its help."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from scanlearn import __version__
+from scanlearn.errors import ScanlearnError, nearest
+
+
+def prepare(
+    source: str,
+    out: str,
+    size: list[int] | None = None,
+    spacing: list[float] | None = None,
+    window: str | None = None,
+    fit: Literal["pad", "stretch"] = "pad",
+    target: str | None = None,
+    patient: str | None = None,
+    mask: str | None = None,
+    seed: int = 0,
+    workers: int | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Turn a folder or table of scans into a store that training reads fast.
+
+    Args:
+        source: a folder of scans (PNG, JPEG, NIfTI, DICOM, MHA, NRRD), a CSV/TSV/Parquet table that lists them, or an .npz.
+        out: the store to write; one that was made from the same files and settings is kept.
+        size: pixels of 2D scans, e.g. --size '[256, 256]'; 3D scans keep their grid unless --spacing is given.
+        spacing: voxel size in mm to resample 3D scans to, e.g. --spacing '[1, 1, 2]'.
+        window: HU window by name (lung, soft_tissue, bone, brain, genesis, ...) or 'low,high'.
+        fit: how 2D scans of other shapes are brought to size: pad keeps the proportions, stretch does not.
+        target: label column by which the split into train/val/test is stratified.
+        patient: column that says whose scan it is (guessed from the usual names).
+        mask: column with the path of the segmentation mask (guessed from the usual names).
+        seed: of the split.
+        workers: parallel readers (all cores by default).
+        overwrite: replace a store that was made from other files or settings.
+    """
+    from scanlearn.console import next_command
+    from scanlearn.scans.prepare import prepare as run
+
+    store = run(
+        source,
+        out,
+        size=tuple(size) if size else None,
+        spacing=tuple(spacing) if spacing else None,
+        window=_window(window),
+        fit=fit,
+        target=target,
+        patient=patient,
+        mask=mask,
+        seed=seed,
+        workers=workers,
+        overwrite=overwrite,
+    )
+    recipe = "moco_v2_small" if store.spatial_dims == 2 else "models_genesis_3d_small"
+    next_command(f"scanlearn pretrain {out} --recipe {recipe} --out runs/{recipe}")
+
+
+def _window(text: str | None) -> str | tuple[float, float] | None:
+    if text is None or "," not in text:
+        return text
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise ScanlearnError(f"--window takes a name or 'low,high' in HU, not {text!r}.") from error
+    return low, high
+
+
+def pretrain(
+    store: str,
+    recipe: str,
+    out: str,
+    init: str | None = None,
+    resume: bool = False,
+    seed: int = 0,
+    part: Literal["train", "all"] = "train",
+    workers: int = 0,
+    strategy: Literal["auto", "ddp", "fsdp"] = "auto",
+    **settings: Any,
+) -> None:
+    """Train a network on unlabelled scans. Any setting of the recipe is an option too: --optimizer.lr 0.01 --steps 500
+
+    Args:
+        store: what `prepare` wrote.
+        recipe: a method by name (see `scanlearn recipes`) or a YAML file.
+        out: the run folder to write.
+        init: weights to start from: a run, its encoder folder, or a .safetensors file.
+        resume: go on with the run in --out from its newest checkpoint, bit for bit.
+        seed: of the weights and of everything that is drawn.
+        part: train keeps the patients of the validation and test parts out; all uses every scan.
+        workers: processes that read; 0 reads in a thread beside the training.
+        strategy: how several devices share the work (start them with torchrun or SLURM).
+    """
+    from scanlearn.console import next_command
+    from scanlearn.engine.pretrain import pretrain as run
+
+    result = run(
+        store,
+        recipe,
+        out,
+        init=init,
+        resume=resume,
+        seed=seed,
+        part=part,
+        workers=workers,
+        strategy=strategy,
+        settings=settings,
+    )
+    if result.stopped:
+        next_command(f"scanlearn pretrain {store} --recipe {recipe} --out {out} --resume")
+        return
+    if not _first_rank():
+        return
+    _report(out, store)
+    next_command(f"scanlearn finetune {store} --task classify --init {out} --out {out}-finetuned --target COLUMN")
+
+
+def _first_rank() -> bool:
+    from scanlearn.objectives.ranks import rank
+
+    return rank() == 0
+
+
+def _report(run: str, store: str | None) -> None:
+    from scanlearn.console import say
+    from scanlearn.study.report import report as write
+
+    say(f"Report: {write(run, store)}")
+
+
+def probe(run: str, store: str, target: str | None = None, part: Literal["train", "val", "test", "all"] = "train") -> None:
+    """Ask frozen features what they know: nearest-neighbour and linear probes, kept apart by patient.
+
+    Args:
+        run: a pre-training run, its encoder folder or a .safetensors file.
+        store: what `prepare` wrote, with a label column.
+        target: the label column (every usable one by default).
+        part: the part of the store whose scans are probed.
+    """
+    from scanlearn.console import next_command
+    from scanlearn.tasks.probe import probe as measure
+    from scanlearn.tasks.probe import probe_table
+
+    print(probe_table(measure(run, store, target=target, part=part)))
+    next_command(f"scanlearn finetune {store} --task classify --init {run} --out {run}-finetuned --target {target or 'COLUMN'}")
+
+
+def embed(run: str, store: str, out: str) -> None:
+    """Write one feature vector per scan.
+
+    Args:
+        run: a run, its encoder folder or a .safetensors file.
+        store: what `prepare` wrote.
+        out: the file to write, .parquet or .npz.
+    """
+    from scanlearn.console import next_command
+    from scanlearn.tasks.embed import embed as write
+
+    write(run, store, out)
+    next_command(f"scanlearn probe {run} {store}")
+
+
+def finetune(
+    store: str,
+    task: Literal["classify", "segment"],
+    init: str,
+    out: str,
+    target: str | None = None,
+    labels: str = "all",
+    mode: Literal["full", "linear", "frozen"] = "full",
+    recipe: str | None = None,
+    seed: int = 0,
+    resume: bool = False,
+    workers: int = 0,
+    **settings: Any,
+) -> None:
+    """Fine-tune with few labels, test once on held-out patients, and say how sure the figures are.
+
+    Args:
+        store: what `prepare` wrote, with labels or masks.
+        task: classify or segment.
+        init: a pre-training run (or weights), or none for the from-scratch twin.
+        out: the run folder to write.
+        target: classify: the label column.
+        labels: how many labelled scans may be used, a number or all.
+        mode: full trains everything; linear trains a head on the frozen encoder; frozen fits a logistic regression.
+        recipe: settings by name or YAML (finetune_classify, finetune_segment by default).
+        seed: of the choice of labels, of new weights and of everything that is drawn.
+        resume: go on with the run in --out.
+        workers: processes that read.
+    """
+    from scanlearn.console import next_command
+    from scanlearn.tasks.finetune import finetune as run
+
+    run(
+        store,
+        task,
+        init=init,
+        out=out,
+        target=target,
+        labels=labels if labels == "all" else _count(labels),
+        mode=mode,
+        recipe=recipe,
+        seed=seed,
+        resume=resume,
+        workers=workers,
+        settings=settings,
+    )
+    if _first_rank():
+        _report(out, store)
+        if init != "none":
+            more = f" --target {target}" if target else ""
+            next_command(f"scanlearn finetune {store} --task {task} --init none --out {out}-scratch{more} --labels {labels}")
+        else:
+            next_command(f"scanlearn predict {out} INPUT --out predictions")
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) == 0:
+        raise ScanlearnError(f"--labels takes a number of labelled scans or all, not {text!r}.")
+    return int(text)
+
+
+def predict(run: str, input: str, out: str) -> None:
+    """Apply a fine-tuned run to new scans: a table of probabilities, or masks on each input's own grid.
+
+    Args:
+        run: a fine-tuned run.
+        input: a scan, a folder or a table of scans.
+        out: the folder to write.
+    """
+    from scanlearn.console import next_command
+    from scanlearn.tasks.predict import predict as apply
+
+    apply(run, input, out)
+    next_command(f"scanlearn report {run}")
+
+
+def report(run: str, store: str | None = None, open: bool = False) -> None:
+    """Write the run's page, one file without network: what was learned from what, curves, pictures, figures.
+
+    Args:
+        run: a run folder.
+        store: the store it was made from, for the pictures (remembered from the run when it is still there).
+        open: show it in the browser.
+    """
+    from scanlearn.console import say
+    from scanlearn.study.report import report as write
+
+    path = write(run, store)
+    say(f"Report: {path}")
+    if open:
+        import webbrowser
+
+        webbrowser.open(Path(path).resolve().as_uri())
+
+
+def recipes(name: str | None = None) -> None:
+    """List the methods, or show one as YAML to copy and change.
+
+    Args:
+        name: a recipe to print.
+    """
+    from scanlearn.engine.recipe import load_recipe, recipe_names
+
+    if name is not None:
+        import yaml
+
+        print(yaml.safe_dump(load_recipe(name).to_dict(), sort_keys=False, width=110))
+        return
+    for known in recipe_names():
+        recipe = load_recipe(known)
+        print(f"{known:28} {recipe.spatial_dims}D  {recipe.title}")
+    print("\nscanlearn recipes NAME prints one; --any.setting value changes it; a YAML file of your own works the same.")
+
+
+def doctor() -> None:
+    """Say what this machine has and how fast a run would be on it; name what is missing."""
+    from scanlearn.engine.doctor import doctor as examine
+
+    print(examine())
+
+
+def demo(out: str = "demo-out", seeds: int = 3) -> None:
+    """See it work on a real brain in a few minutes: pre-train, fine-tune with few labels, compare with the scratch twin.
+
+    Args:
+        out: the folder to write.
+        seeds: repetitions of each fine-tuning.
+    """
+    from scanlearn.console import next_command
+    from scanlearn.demo import demo as run
+
+    page = run(Path(out), seeds)
+    print(page)
+    next_command("scanlearn prepare YOUR_FOLDER --out stores/mine")
+
+
+VERBS: tuple[Callable[..., None], ...] = (
+    prepare,
+    pretrain,
+    probe,
+    embed,
+    finetune,
+    predict,
+    report,
+    recipes,
+    doctor,
+    demo,
+)
+TAKES_SETTINGS = ("pretrain", "finetune")
+
+HELP = """Learn from scans nobody labelled: pre-train, probe, fine-tune and compare networks for medical images.
+
+The way:  prepare -> pretrain -> probe -> finetune -> predict -> report
+
+  scanlearn demo                                                    see it work on a real brain
+  scanlearn prepare scans/ --out stores/chest                       any folder, table or .npz of scans
+  scanlearn pretrain stores/chest --recipe moco_v2_small --out runs/moco
+  scanlearn finetune stores/chest --task classify --target finding --labels 100 --init runs/moco --out runs/moco-100
+  scanlearn finetune stores/chest --task classify --target finding --labels 100 --init none --out runs/scratch-100
+"""
+
+
+def split_settings(arguments: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
+    """Take recipe settings (``--optimizer.lr 0.1``, ``--steps=5``) out of the arguments; values are read as YAML."""
+    import dataclasses
+
+    import yaml
+
+    from scanlearn.engine.recipe import Recipe
+
+    reserved = {"seed", "init", "name"}
+    fields = {f.name for f in dataclasses.fields(Recipe)} - reserved
+    rest: list[str] = []
+    settings: dict[str, Any] = {}
+    waiting = list(arguments)
+    while waiting:
+        word = waiting.pop(0)
+        key, _, value = word[2:].partition("=")
+        first = key.partition(".")[0]
+        if not word.startswith("--") or (first not in fields and "." not in key):
+            rest.append(word)
+            continue
+        if first not in fields:
+            raise ScanlearnError(f"There is no setting --{key}{nearest(first, fields)}")
+        if "=" not in word:
+            if not waiting:
+                raise ScanlearnError(f"--{key} needs a value.")
+            value = waiting.pop(0)
+        settings[key] = yaml.safe_load(value)
+    return rest, settings
+
+
+def build_parser() -> Any:
+    """The parser of all verbs, from their signatures and docstrings."""
+    import inspect
+
+    from jsonargparse import ArgumentParser
+
+    class Parser(ArgumentParser):
+        def error(self, message: str, ex: Any = None) -> None:  # type: ignore[override]
+            raise ScanlearnError(_plain_message(message, self))
+
+    parser = Parser(prog="scanlearn", description=HELP, formatter_class=_raw_formatter())
+    parser.add_argument("--version", action="version", version=f"scanlearn {__version__}")
+    verbs = parser.add_subcommands(dest="verb", required=True, title="verbs", metavar="VERB")
+    for verb in VERBS:
+        text = (inspect.getdoc(verb) or "").split("\n\nArgs:")[0]
+        sub = Parser(description=text)
+        for name, parameter in inspect.signature(verb).parameters.items():
+            if parameter.kind is parameter.VAR_KEYWORD:
+                continue
+            _add_parameter(sub, verb, name, parameter)
+        verbs.add_subcommand(verb.__name__, sub, help=text.splitlines()[0])
+    return parser
+
+
+def _add_parameter(sub: Any, verb: Callable[..., None], name: str, parameter: Any) -> None:
+    import typing
+
+    kind, text = typing.get_type_hints(verb)[name], _help_of(verb, name)
+    positional = {"prepare": ("source",), "probe": ("run", "store"), "embed": ("run", "store")}
+    positional |= {"pretrain": ("store",), "finetune": ("store",), "predict": ("run", "input"), "report": ("run",)}
+    positional |= {"recipes": ("name",)}
+    if name in positional.get(verb.__name__, ()):
+        optional = {"nargs": "?", "default": None} if parameter.default is None else {}
+        sub.add_argument(name, help=text, **({"type": kind} if not optional else {}), **optional)
+    elif kind is bool:
+        sub.add_argument(f"--{name}", action="store_true", help=text)
+    elif parameter.default is parameter.empty:
+        sub.add_argument(f"--{name}", type=kind, required=True, help=text)
+    else:
+        sub.add_argument(f"--{name}", type=kind, default=parameter.default, help=text)
+
+
+def _help_of(verb: Callable[..., None], name: str) -> str:
+    import inspect
+
+    for line in (inspect.getdoc(verb) or "").splitlines():
+        if line.strip().startswith(f"{name}:"):
+            return line.split(":", 1)[1].strip().replace("%", "%%")
+    return ""
+
+
+def _raw_formatter() -> Any:
+    import argparse
+
+    return argparse.RawDescriptionHelpFormatter
+
+
+def _plain_message(message: str, parser: Any) -> str:
+    """One sentence, with the nearest option for an unknown one."""
+    import re
+
+    unknown = re.search(r"[Uu]nrecognized arguments?: (--[\w.-]+)", message)
+    if unknown:
+        known = [o for action in parser._actions for o in action.option_strings if o.startswith("--")]
+        return f"There is no option {unknown[1]}{nearest(unknown[1], known)}"
+    verb = re.search(r"invalid choice: '?([\w-]+)'?", message)
+    if verb and "VERB" in message:
+        return f"There is no verb {verb[1]!r}{nearest(verb[1], [v.__name__ for v in VERBS])}"
+    missing = re.search(r"arguments are required: (.*)", message)
+    if missing:
+        wanted = ", ".join(name.split(".")[-1] for name in missing[1].rstrip(".").split(", "))
+        return f"Still needed: {wanted}; --help says what each is."
+    first = " ".join(line.strip() for line in message.strip().splitlines())
+    return first if first.endswith(".") else first + "."
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb. Returns 0, or 2 after an error that the person can put right (one sentence, no traceback)."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        settings: dict[str, Any] = {}
+        if arguments and arguments[0] in TAKES_SETTINGS and "--help" not in arguments and "-h" not in arguments:
+            rest, settings = split_settings(arguments[1:])
+            arguments = [arguments[0], *rest]
+        parsed = build_parser().parse_args(arguments)
+        verb = next(v for v in VERBS if v.__name__ == parsed.verb)
+        options = vars(parsed[parsed.verb].clone())
+        verb(**options, **settings)
+    except ScanlearnError as error:
+        from scanlearn.console import console
+
+        console.print(f"scanlearn: {error}", style="red", markup=False)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,100 @@
+"""What is optimised: the network and its objectives, in one module, so that one forward is one step on any strategy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from scanlearn.engine.recipe import NetworkSettings, Recipe
+from scanlearn.networks.decoder import build_decoder
+from scanlearn.networks.encoder import build_encoder
+from scanlearn.networks.network import Network
+from scanlearn.networks.norm import set_batch_norm
+from scanlearn.objectives.objective import Objective, build_objective
+from scanlearn.objectives.step import Step
+
+
+class Learner(nn.Module):
+    """``forward(views, batch, weights) -> (loss, parts)`` or, with ``embed``, the pooled features of images."""
+
+    def __init__(self, network: Network, objectives: dict[str, Objective], seed: int = 0, freeze_encoder: bool = False):
+        super().__init__()
+        self.network = network
+        self.objectives = nn.ModuleDict(objectives)
+        self.seed = seed
+        self.freeze_encoder = freeze_encoder
+        if freeze_encoder:
+            network.encoder.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> Learner:
+        """A frozen encoder keeps its batch-norm statistics, so it stays in evaluation mode."""
+        super().train(mode)
+        if self.freeze_encoder:
+            self.network.encoder.eval()
+        return self
+
+    def forward(
+        self,
+        views: dict[str, Tensor] | None = None,
+        batch: dict[str, Any] | None = None,
+        weights: dict[str, float] | None = None,
+        embed: Tensor | None = None,
+    ) -> Any:
+        """One step over all objectives of weight > 0.
+
+        Returns:
+            (weighted sum, {objective or log name: unweighted value}), or (N, num_features) for ``embed``.
+        """
+        if embed is not None:
+            return self.network.pooled(embed)
+        assert views is not None and batch is not None and weights is not None
+        step = Step(self.network, views, batch, self.seed)
+        total = torch.zeros((), device=next(iter(views.values())).device)
+        parts: dict[str, Tensor] = {}
+        for name, objective in self.objectives.items():
+            if weights[name] != 0:
+                value = objective(step)
+                parts[name] = value.detach()
+                total = total + weights[name] * value
+        return total, {**parts, **step.logs}
+
+    def after_update(self) -> None:
+        """After each optimiser step: moving averages and the like."""
+        for objective in self.objectives.values():
+            assert isinstance(objective, Objective)
+            objective.after_update()
+
+
+def build_network(settings: NetworkSettings, spatial_dims: int, channels: int) -> Network:
+    """Encoder and decoder as the recipe describes them, freshly initialised."""
+    encoder = build_encoder({"spatial_dims": spatial_dims, "in_channels": channels, **settings.encoder})
+    decoder = None
+    if settings.decoder is not None:
+        described = {"out_channels": channels, **settings.decoder}
+        decoder = build_decoder(described, encoder, described.pop("out_channels"))
+    return Network(encoder, decoder)
+
+
+def build_learner(recipe: Recipe, seed: int, world_size: int, network: Network | None = None) -> Learner:
+    """Network + objectives of a recipe; the same seed gives the same weights on every rank."""
+    torch.manual_seed(seed)
+    network = network or build_network(recipe.network, recipe.spatial_dims, recipe.channels)
+    groups = max(recipe.network.batch_norm_groups // world_size, 1)
+    set_batch_norm(network, recipe.network.batch_norm, groups)
+    objectives = {
+        name: build_objective(name, {k: v for k, v in settings.items() if k != "weight"}, network)
+        for name, settings in recipe.objectives.items()
+    }
+    return Learner(network, objectives, seed, recipe.network.freeze_encoder)
+
+
+def weights_at(recipe: Recipe, step: int) -> dict[str, float]:
+    """The weight of each objective at a step, by the stage that the step lies in."""
+    weights = {name: float(settings.get("weight", 1.0)) for name, settings in recipe.objectives.items()}
+    for stage in recipe.stages:
+        if step < stage.steps:
+            return {**weights, **stage.weights}
+        step -= stage.steps
+    return weights

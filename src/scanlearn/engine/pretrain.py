@@ -1,0 +1,88 @@
+"""Pre-training: a recipe, a store, and the parts of it that no test will ever see."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scanlearn.console import say, warn
+from scanlearn.engine.recipe import Recipe, load_recipe
+from scanlearn.engine.train import Result, Training, total_steps, train
+from scanlearn.errors import ScanlearnError
+from scanlearn.scans.store import Store, open_store
+
+
+def pretrain(
+    store: str | Path | Store,
+    recipe: str | Path | Recipe,
+    out: str | Path,
+    *,
+    init: str | Path | None = None,
+    resume: bool = False,
+    seed: int = 0,
+    part: str = "train",
+    workers: int = 0,
+    strategy: str = "auto",
+    settings: dict[str, Any] | None = None,
+) -> Result:
+    """Train a network on the unlabelled scans of a prepared store.
+
+    Args:
+        store: folder that ``prepare`` wrote.
+        recipe: name of a packaged recipe, a YAML file, or a ``Recipe``.
+        out: the new run folder.
+        init: weights to start from: a run, its ``encoder`` folder or a .safetensors file.
+        resume: go on with the run in ``out``, bit for bit.
+        seed: of weights and of everything that is drawn.
+        part: ``train`` keeps the patients of validation and test out (the default); ``all`` uses every scan.
+        workers: reading processes; 0 reads in a thread.
+        strategy: auto | ddp | fsdp; several ranks come from torchrun or SLURM.
+        settings: recipe settings to change, ``{"optimizer.lr": 0.01}``.
+    """
+    store = store if isinstance(store, Store) else open_store(store)
+    recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, settings)
+    fit_to_store(recipe, store)
+    training = Training(rows=rows_of(store, part), parts=parts_in_play(store, part))
+    steps = total_steps(recipe, len(training.rows))
+    patients = len(np.unique(store.catalog.patients[training.rows]))
+    say(f"{recipe.name}: {len(training.rows):,} scans of {patients:,} patients, {steps:,} steps of {recipe.batch_size}.")
+    if not store.catalog.patients_known:
+        warn("the store has no patient column: every scan counts as a patient of its own, so leaks cannot be seen.")
+    if recipe.licence_notice:
+        say(f"note: {recipe.licence_notice}")
+    training.notes = {"method": recipe.name, "scans": len(training.rows), "patients": patients, "part": part}
+    return train(
+        recipe, store, training, Path(out), seed=seed, init=init, resume=resume, workers=workers, strategy=strategy
+    )
+
+
+def rows_of(store: Store, part: str) -> np.ndarray:
+    """Rows of the store that pre-training may use."""
+    if part == "all":
+        return np.arange(len(store))
+    if part != "train":
+        raise ScanlearnError(f"part must be 'train' or 'all', not {part!r}.")
+    return np.asarray(store.splits["train"])
+
+
+def parts_in_play(store: Store, part: str) -> dict[str, np.ndarray]:
+    """The parts that must share no patient with each other."""
+    if part == "all":
+        return {"pre-training": np.arange(len(store))}
+    return {"pre-training" if name == "train" else name: np.asarray(rows) for name, rows in store.splits.items()}
+
+
+def fit_to_store(recipe: Recipe, store: Store) -> None:
+    """Refuse a 2D recipe on volumes (and the reverse) before anything is built."""
+    if recipe.spatial_dims != store.spatial_dims:
+        raise ScanlearnError(
+            f"Recipe {recipe.name!r} is for {recipe.spatial_dims}D scans, the store holds {store.spatial_dims}D ones: "
+            "`scanlearn recipes` lists the others."
+        )
+    if store.channels not in (1, recipe.channels):
+        raise ScanlearnError(
+            f"Recipe {recipe.name!r} expects {recipe.channels} channel(s), the store has {store.channels}: "
+            f"add --channels {store.channels}."
+        )

@@ -1,0 +1,107 @@
+"""What one sees of a running training: loss, images/s, ETA and the share of time spent waiting for data."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from scanlearn.console import progress, say, warn
+from scanlearn.engine.recipe import Recipe
+from scanlearn.engine.run_folder import MetricLog
+from scanlearn.errors import ScanlearnError
+from scanlearn.scans.store import Store
+
+
+class TrainingProgress:
+    """Collects losses on the device and speaks at every ``log_every`` steps; nothing here synchronises a GPU between."""
+
+    def __init__(self, recipe: Recipe, steps: int, first: int, fabric: Fabric, log: MetricLog | None, store: Store):
+        self._recipe, self._steps, self._fabric, self._log, self._store = recipe, steps, fabric, log, store
+        self._first = first
+        self._bar = progress() if log is not None else None
+        self._said = 0.0
+        self._fresh()
+        self._losses: list[Tensor] = []
+        self._rows: list[tuple[int, Tensor]] = []
+
+    def _fresh(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._count = self._images = 0
+        self._waited = 0.0
+        self._since = time.perf_counter()
+
+    def __enter__(self) -> TrainingProgress:
+        if self._bar is not None:
+            self._bar.start()
+            self._task = self._bar.add_task(self._recipe.name, total=self._steps, completed=self._first, info="")
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def wait(self, batches: Iterator[dict[str, Any]]) -> dict[str, Any]:
+        """The next batch; the time until it is there counts as data wait."""
+        begun = time.perf_counter()
+        batch = next(batches)
+        self._waited += time.perf_counter() - begun
+        return batch
+
+    def pause(self, seconds: float) -> None:
+        """Time that was not training (monitor, checkpoint)."""
+        self._since += seconds
+
+    def add(self, batch: dict[str, Any], loss: Tensor, values: dict[str, Tensor]) -> None:
+        """Remember one part of a step."""
+        self._losses.append(loss)
+        self._rows.append((int(batch["step"]), batch["row"]))
+        self._images += len(batch["row"]) * self._fabric.world_size
+        self._count += 1
+        for name, value in {"loss": loss, **values}.items():
+            self._sums[name] = self._sums[name] + value if name in self._sums else value.clone()
+
+    def check_finite(self, step: int) -> None:
+        """A loss that is not a number stops the run, with the step and the scans, before anything is saved."""
+        bad = ~torch.isfinite(torch.stack(self._losses))
+        if bool(bad.any()):
+            first = int(bad.int().argmax())
+            at, rows = self._rows[first]
+            scans = [str(s) for s in np.asarray(self._store.catalog.column("scan_id"))[rows.cpu().numpy()]]
+            shown = ", ".join(scans[:8]) + (f" and {len(scans) - 8} more" if len(scans) > 8 else "")
+            raise ScanlearnError(
+                f"The loss is not finite at step {at // self._recipe.accumulate + 1}, on the scans {shown}; the last checkpoint "
+                "is from before it: look at these scans, or lower --optimizer.lr."
+            )
+        self._losses.clear()
+        self._rows.clear()
+
+    def report(self, step: int, rate: float) -> None:
+        """One line in the log, the numbers in the bar."""
+        spent = max(time.perf_counter() - self._since, 1e-9)
+        values = {name: float(total) / self._count for name, total in self._sums.items()}
+        speed, wait = self._images / spent, self._waited / spent
+        self._fresh()
+        if self._log is None or self._bar is None:
+            return
+        extra = {"learning_rate": rate, "images_per_second": speed, "data_wait": wait}
+        self._log.write(step, "train", {**values, **extra})
+        info = f"loss {values['loss']:.4f} · {speed:,.0f} images/s · waiting for data {wait:.0%}"
+        self._bar.update(self._task, completed=step, info=info)
+        if not sys.stderr.isatty() and (time.monotonic() - self._said > 15 or step == self._steps):
+            self._said = time.monotonic()
+            left = (self._steps - step) * self._recipe.batch_size / max(speed, 1e-9)
+            say(f"{self._recipe.name} step {step:,}/{self._steps:,} · {info} · ETA {left / 60:.1f} min")
+
+    def show_monitor(self, step: int, values: dict[str, Any]) -> None:
+        """The features in one line; a collapse in plain words."""
+        numbers = " · ".join(f"{name} {value:.3f}" for name, value in values.items() if isinstance(value, float))
+        say(f"step {step:,}: {numbers}")
+        if "warning" in values:
+            warn(str(values["warning"]))

@@ -1,0 +1,256 @@
+"""Recipes: a method as data. A YAML file names views, network, objectives and schedule; no number lives in code.
+
+Every field below is a key of the YAML, and ``--key.subkey value`` on the command line.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from scanlearn.errors import ScanlearnError, nearest, unknown
+
+
+@dataclass
+class NetworkSettings:
+    """What is trained. ``encoder`` and ``decoder`` are a name, or a mapping with ``name`` and the part's settings."""
+
+    encoder: dict[str, Any]
+    decoder: dict[str, Any] | None = None
+    # local: every device normalises its own samples. split: groups of the global batch, so that shuffled batch norm
+    # also works on one device. sync: statistics over all devices (GPU only).
+    batch_norm: str = "local"
+    batch_norm_groups: int = 8  # of the global batch, for split
+    freeze_encoder: bool = False  # its parameters and its batch-norm statistics stay as they are
+
+
+@dataclass
+class OptimizerSettings:
+    """How parameters move."""
+
+    name: str = "adam"  # sgd | adam | adamw | lars
+    lr: float = 1e-3  # at the recipe's batch size; not scaled behind your back
+    momentum: float = 0.9  # sgd, lars
+    betas: tuple[float, float] = (0.9, 0.999)  # adam, adamw
+    weight_decay: float = 0.0
+    decay_norm_and_bias: bool = True  # MoCo decays all parameters
+    encoder_lr_scale: float = 1.0  # fine-tuning: the encoder's learning rate relative to the head's
+
+
+@dataclass
+class ScheduleSettings:
+    """How the learning rate moves, as a function of the step."""
+
+    name: str = "constant"  # constant | cosine | step | poly
+    warmup_steps: int = 0  # linear from 0
+    milestones: list[float] = field(default_factory=list)  # step: fractions of the run, e.g. [0.6, 0.8]
+    gamma: float = 0.1  # step: the factor at each milestone
+    power: float = 0.9  # poly (nnU-Net)
+    per_epoch: bool = False  # move once per pass over the data, as the original MoCo does
+
+
+@dataclass
+class MonitorSettings:
+    """What is watched while training."""
+
+    every: int = 0  # steps; 0: ten times in the run; -1: never
+    scans: int = 512  # how many training scans are embedded
+
+
+@dataclass
+class Stage:
+    """A part of the run with its own weights; objectives that are not named keep theirs, weight 0 skips one."""
+
+    steps: int
+    weights: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class Recipe:
+    """Everything that a run depends on, beside the data and the seed."""
+
+    name: str
+    network: NetworkSettings
+    objectives: dict[str, dict[str, Any]]  # name -> its settings, and ``weight`` (1 unless said)
+    views: dict[str, dict[str, Any]]  # name -> {source, ops} or {like}
+    title: str = ""
+    paper: str = ""
+    command: str = ""
+    cost: str = ""
+    expects: str = ""
+    licence_notice: str = ""
+    spatial_dims: int = 2
+    channels: int = 1  # of the network's input; a grey store feeds a network of three by repeating
+    size: list[int] | None = None  # patch read from the store; null reads whole (2D) scans
+    steps: int = 1000
+    epochs: int | None = None  # instead of steps: passes over the training scans
+    batch_size: int = 64  # global, over all devices and accumulated parts
+    accumulate: int = 1  # parts that a batch is cut into to save memory
+    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+    schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
+    clip_norm: float | None = None
+    foreground: float = 0.0  # share of patches centred on a labelled voxel
+    stages: list[Stage] = field(default_factory=list)
+    monitor: MonitorSettings = field(default_factory=MonitorSettings)
+    precision: str = "auto"  # auto | 32-true | bf16-mixed | 16-mixed
+    memory_format: str = "auto"  # auto | contiguous | channels_last
+    log_every: int = 20  # steps
+    checkpoint_every: int = 0  # steps; 0: ten times in the run
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, as in the YAML."""
+        return _plain(dataclasses.asdict(self))
+
+    def save(self, path: Path) -> None:
+        """Write the YAML that gives this recipe back."""
+        path.write_text(yaml.safe_dump(self.to_dict(), sort_keys=False, width=110))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes that come with the package."""
+    folder = resources.files("scanlearn") / "recipes"
+    return sorted(entry.name[: -len(".yaml")] for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def read_yaml(path: Any, where: str) -> dict[str, Any]:
+    """A mapping from a YAML file (safe loader); anything else is refused in one sentence."""
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ScanlearnError(f"{where} is not a readable YAML file: {str(error).splitlines()[0]}") from error
+    if not isinstance(data, dict):
+        raise ScanlearnError(f"{where} must hold a mapping of settings, not a {type(data).__name__}.")
+    return data
+
+
+def recipe_dict(name_or_path: str | Path) -> dict[str, Any]:
+    """The raw settings of a packaged recipe (by name) or of a YAML file (by path)."""
+    text = str(name_or_path)
+    if text.endswith((".yaml", ".yml")):
+        if not Path(text).is_file():
+            raise ScanlearnError(f"There is no recipe file {text}.")
+        return read_yaml(Path(text), f"Recipe {text}")
+    if text not in recipe_names():
+        raise unknown("recipe", text, recipe_names())
+    return read_yaml(resources.files("scanlearn") / "recipes" / f"{text}.yaml", f"Recipe {text}")
+
+
+def with_base(data: dict[str, Any]) -> dict[str, Any]:
+    """Fill in from the recipe named under ``base``: mappings are merged, everything else is replaced.
+
+    A part that is named anew (``name``) starts from its own defaults, not from the other part's settings.
+    """
+    if "base" not in data:
+        return data
+    base = with_base(recipe_dict(data["base"]))
+    return _merge(base, {k: v for k, v in data.items() if k != "base"})
+
+
+def _merge(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    if "name" in new and "name" in old and "network" not in new and new["name"] != old["name"]:
+        return new
+    merged = dict(old)
+    for key, value in new.items():
+        both = isinstance(value, dict) and isinstance(old.get(key), dict)
+        merged[key] = _merge(old[key], value) if both else value
+    return merged
+
+
+def load_recipe(name_or_path: str | Path, overrides: dict[str, Any] | None = None) -> Recipe:
+    """Read a recipe and apply ``{"optimizer.lr": 0.1}``; unknown keys are refused with the nearest known one."""
+    data = with_base(recipe_dict(name_or_path))
+    for key, value in (overrides or {}).items():
+        override(data, key, value)
+    return parse_recipe(data)
+
+
+def parse_recipe(data: dict[str, Any]) -> Recipe:
+    """Checked settings from plain data."""
+    data = dict(data)
+    network = dict(data.get("network") or {})
+    for part in ("encoder", "decoder"):
+        if isinstance(network.get(part), str):
+            network[part] = {"name": network[part]}
+    data["network"] = network
+    recipe = _parse(Recipe, data, "")
+    if not recipe.objectives:
+        raise ScanlearnError(f"Recipe {recipe.name!r} has no objectives, so there is nothing to learn.")
+    if recipe.stages and sum(stage.steps for stage in recipe.stages) != recipe.steps:
+        recipe.steps = sum(stage.steps for stage in recipe.stages)
+    for stage in recipe.stages:
+        for name in stage.weights:
+            if name not in recipe.objectives:
+                raise unknown("objective in this recipe", name, recipe.objectives)
+    return recipe
+
+
+def override(data: dict[str, Any], key: str, value: Any) -> None:
+    """Set ``a.b.c`` in nested settings. Only the first word is checked here; the rest when the recipe is parsed."""
+    words = key.split(".")
+    known = [f.name for f in dataclasses.fields(Recipe)]
+    if words[0] not in known:
+        raise unknown("setting", key, known)
+    if words[0] in ("views", "objectives") and len(words) > 1 and words[1] not in data.get(words[0], {}):
+        raise unknown(f"name in {words[0]}", words[1], data.get(words[0], {}))
+    for depth, word in enumerate(words[:-1]):
+        inner = data.get(word)
+        if inner is None:
+            inner = {}
+        elif isinstance(inner, str) and words[depth:][0] in ("encoder", "decoder"):
+            inner = {"name": inner}
+        elif not isinstance(inner, dict):
+            raise ScanlearnError(f"--{key}: {'.'.join(words[: depth + 1])} holds {inner!r} and has no parts.")
+        data[word] = inner
+        data = inner
+    data[words[-1]] = value
+
+
+def _parse(kind: Any, value: Any, where: str) -> Any:
+    """``value`` as the annotated type ``kind``: dataclasses by field, numbers and lists checked."""
+    if dataclasses.is_dataclass(kind):
+        return _parse_dataclass(kind, value, where)
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (types.UnionType, typing.Union):
+        return None if value is None else _parse(next(a for a in arguments if a is not type(None)), value, where)
+    if origin in (list, tuple) and isinstance(value, list | tuple):
+        return origin(_parse(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
+    if origin is dict and isinstance(value, dict):
+        return {k: _parse(arguments[1], v, f"{where}.{k}") for k, v in value.items()}
+    if kind is float and isinstance(value, int | float | str) and not isinstance(value, bool):
+        try:  # YAML reads 1e-3 as a string
+            return float(value)
+        except ValueError:
+            pass
+    if kind is typing.Any or (isinstance(kind, type) and isinstance(value, kind) and (kind is bool) == (type(value) is bool)):
+        return value
+    wanted = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a word"}
+    name = getattr(origin or kind, "__name__", str(kind))
+    raise ScanlearnError(f"Setting {where} must be {wanted.get(name, 'a ' + name)}, not {value!r}.")
+
+
+def _parse_dataclass(kind: Any, value: Any, where: str) -> Any:
+    if not isinstance(value, dict):
+        raise ScanlearnError(f"Setting {where} must be a mapping, not {value!r}.")
+    hints, prefix = typing.get_type_hints(kind), f"{where}." if where else ""
+    fields = {f.name: f for f in dataclasses.fields(kind)}
+    for key in value:
+        if key not in fields:
+            raise ScanlearnError(f"There is no setting {prefix}{key}{nearest(str(key), fields)}")
+    for name, f in fields.items():
+        required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+        if required and name not in value:
+            raise ScanlearnError(f"The setting {prefix}{name} is missing from the recipe.")
+    return kind(**{k: _parse(hints[k], v, prefix + k) for k, v in value.items()})

@@ -1,0 +1,36 @@
+"""Learning-rate schedules: pure functions of the step, so that a resumed run cannot drift."""
+
+from __future__ import annotations
+
+import math
+
+from scanlearn.engine.recipe import ScheduleSettings
+from scanlearn.errors import unknown
+
+SCHEDULES = ("constant", "cosine", "step", "poly")
+
+
+def factor(settings: ScheduleSettings, step: int, steps: int, steps_per_epoch: int = 1) -> float:
+    """What the base learning rate is multiplied by at ``step`` (from 0) of ``steps``.
+
+    cosine: ``(1 + cos(pi t)) / 2``; step: ``gamma`` at each milestone; poly: ``(1 - t)^power``; t = share of the run
+    that is done, after warm-up. ``per_epoch`` holds the rate through each pass over the data, as MoCo does.
+
+    >>> factor(ScheduleSettings("step", milestones=[0.6, 0.8]), 120, 200)
+    0.1
+    """
+    if settings.name not in SCHEDULES:
+        raise unknown("schedule", settings.name, SCHEDULES)
+    if step < settings.warmup_steps:
+        return (step + 1) / settings.warmup_steps
+    if settings.per_epoch:
+        step -= step % steps_per_epoch
+    done = max(step - settings.warmup_steps, 0) / max(steps - settings.warmup_steps, 1)
+    if settings.name == "cosine":
+        return 0.5 * (1.0 + math.cos(math.pi * done))
+    if settings.name == "poly":
+        return (1.0 - done) ** settings.power
+    if settings.name == "step":
+        # The tolerance keeps "epoch >= 120 of 200" on the right side of rounding.
+        return settings.gamma ** sum(done >= milestone - 1e-9 for milestone in settings.milestones)
+    return 1.0

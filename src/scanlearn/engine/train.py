@@ -1,0 +1,309 @@
+"""The training loop: one for pre-training and for fine-tuning, on one device or many, from the first step or resumed."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from scanlearn.catalog.splits import assert_disjoint, save_splits
+from scanlearn.console import say, warn
+from scanlearn.engine.checkpoint import checkpoints, load_latest, save_checkpoint
+from scanlearn.engine.device import environment, per_rank, start_fabric, to_memory_format
+from scanlearn.engine.learner import Learner, build_learner, weights_at
+from scanlearn.engine.monitor import Monitor
+from scanlearn.engine.optim import build_optimizer, parameter_groups, set_learning_rate
+from scanlearn.engine.progress import TrainingProgress
+from scanlearn.engine.recipe import Recipe
+from scanlearn.engine.run_folder import MetricLog, RunFolder, write_json
+from scanlearn.engine.schedule import factor
+from scanlearn.errors import ScanlearnError
+from scanlearn.networks.network import Network
+from scanlearn.randomness import Draws
+from scanlearn.scans.intensity import to_unit
+from scanlearn.scans.loader import Loader
+from scanlearn.scans.store import Store
+from scanlearn.views.graph import ViewGraph
+from scanlearn.weights.encoder import initialise, save_network, verify_export
+
+
+@dataclass
+class Training:
+    """What a run trains on: rows of the store, with labels or masks where the objectives want them."""
+
+    rows: np.ndarray
+    labels: np.ndarray | None = None  # indexed by store row
+    masks: bool = False
+    parts: dict[str, np.ndarray] = field(default_factory=dict)  # all parts in play, checked to share no patient
+    notes: dict[str, Any] = field(default_factory=dict)  # for encoder.json and the report
+
+
+@dataclass
+class Result:
+    """What a run leaves in memory."""
+
+    network: Network
+    learner: Learner
+    steps: int
+    stopped: bool  # by a signal, before the last step
+
+
+def train(
+    recipe: Recipe,
+    store: Store,
+    training: Training,
+    out: Path,
+    *,
+    seed: int = 0,
+    init: Path | str | None = None,
+    resume: bool = False,
+    workers: int = 0,
+    strategy: str = "auto",
+    network: Network | None = None,
+) -> Result:
+    """Train ``recipe`` on ``training`` and write the run folder ``out``.
+
+    Args:
+        recipe: views, network, objectives, schedule.
+        store: a prepared data set.
+        training: the rows to train on.
+        out: the run folder; refused when it holds a run, unless ``resume``.
+        seed: of the weights and of everything that is drawn.
+        init: weights to start from (a run, an ``encoder`` folder, a .safetensors).
+        resume: go on from the newest checkpoint, bit for bit; refuses changed settings.
+        workers: reading processes; 0 reads in a thread beside the training.
+        strategy: auto | ddp | fsdp.
+        network: an already built network to train instead of the recipe's description.
+
+    Raises:
+        ScanlearnError: overlap between parts, a folder in use, settings that do not fit, a non-finite loss.
+    """
+    # ---------------------------------------------------------------- what may be trained on
+    assert_disjoint(store.catalog, training.parts)
+    steps = total_steps(recipe, len(training.rows))
+    fabric = start_fabric(recipe.precision, strategy, any(0 in s.weights.values() for s in recipe.stages))
+    run = RunFolder(out)
+    if fabric.is_global_zero:
+        run.create(resume)
+        write_facts(run, recipe, store, training, fabric, seed, resume)
+    fabric.barrier()
+
+    # ---------------------------------------------------------------- network, objectives, optimiser
+    learner = build_learner(recipe, seed, fabric.world_size, network)
+    if init is not None and not resume:
+        account = initialise(learner.network, init)
+        if fabric.is_global_zero:
+            say(str(account))
+        for objective in learner.objectives.values():
+            objective.start_from(learner.network)  # type: ignore[operator]
+    layout = to_memory_format(learner, recipe.memory_format, recipe.spatial_dims)
+    if fabric.is_global_zero:
+        save_network(learner.network, run.encoder, step=0, recipe=recipe.name)
+        verify_export(run.encoder, learner.network)  # fail in the first second, not after a week
+    for objective in learner.objectives.values():
+        objective.start(len(training.rows), recipe.batch_size)  # type: ignore[operator]
+    wrapped = fabric.setup_module(learner)
+    groups = parameter_groups(learner, learner.network.encoder, recipe.optimizer)
+    optimizer = fabric.setup_optimizers(build_optimizer(groups, recipe.optimizer))
+
+    # ---------------------------------------------------------------- where to start
+    state = {"learner": wrapped, "optimizer": optimizer, "step": 0}
+    first = load_latest(fabric, run.checkpoints, state) if resume else 0
+    if resume and fabric.is_global_zero:
+        say(f"Resuming {run.path} at step {first:,} of {steps:,}.")
+
+    # ---------------------------------------------------------------- data
+    parts = recipe.accumulate
+    per_rank(recipe.batch_size, parts, fabric.world_size)
+    loader = Loader(
+        store,
+        training.rows,
+        batch_size=recipe.batch_size // parts,
+        size=tuple(recipe.size) if recipe.size else None,
+        seed=seed,
+        start=first * parts,
+        stop=steps * parts,
+        rank=fabric.global_rank,
+        world_size=fabric.world_size,
+        workers=workers,
+        masks=training.masks,
+        foreground=recipe.foreground,
+        labels=training.labels,
+    )
+    make_views = Views(recipe, store, seed, fabric.device, layout)
+
+    # ---------------------------------------------------------------- the loop
+    every_check = max(recipe.checkpoint_every or math.ceil(steps / 10), 1)
+    every_look = recipe.monitor.every or math.ceil(steps / 10)
+    steps_per_epoch = max(len(training.rows) // recipe.batch_size, 1)
+    log = MetricLog(run, first) if fabric.is_global_zero else None
+    progress = TrainingProgress(recipe, steps, first, fabric, log, store)
+    stop = StopSignal(fabric)
+    monitor: Monitor | None = None
+    batches = iter(loader)
+    wrapped.train()
+    step = first
+    with progress, stop:
+        for step in range(first + 1, steps + 1):
+            weights = weights_at(recipe, step - 1)
+            rate = recipe.optimizer.lr * factor(recipe.schedule, step - 1, steps, steps_per_epoch)
+            set_learning_rate(optimizer, rate)
+            torch.manual_seed(seed * 1_000_003 + step)  # whatever draws from the global generator (dropout)
+            optimizer.zero_grad()
+            for part in range(parts):
+                batch = progress.wait(batches)
+                views = make_views(batch)
+                with fabric.no_backward_sync(wrapped, enabled=part < parts - 1):
+                    loss, values = wrapped(views, batch, weights)
+                    fabric.backward(loss / parts)
+                progress.add(batch, loss.detach(), values)
+            if recipe.clip_norm:
+                fabric.clip_gradients(wrapped, optimizer, max_norm=recipe.clip_norm, error_if_nonfinite=False)
+            optimizer.step()
+            learner.after_update()
+            ending = step == steps or stop.asked(step)
+            if step % recipe.log_every == 0 or ending or step % every_check == 0 or fabric.device.type == "cpu":
+                progress.check_finite(step)  # before anything is saved
+            if step % recipe.log_every == 0 or ending:
+                progress.report(step, rate)
+            if recipe.monitor.every >= 0 and (step % every_look == 0 or step == first + 1 == 1 or step == steps):
+                if monitor is None:
+                    monitor = Monitor(store, training.rows, recipe.monitor.scans, seed, make_views.input_size)
+                look(monitor, wrapped, fabric, log, progress, step, make_views.pair(views))
+            if step % every_check == 0 or ending:
+                save_checkpoint(fabric, run.checkpoints, step, state)
+            if ending:
+                break
+
+    # ---------------------------------------------------------------- what stays
+    finished = step >= steps
+    if fabric.is_global_zero:
+        notes = {**training.notes, "step": step, "recipe": recipe.name, "seed": seed, "finished": finished}
+        save_network(learner.network, run.encoder, input_size=list(make_views.input_size), **notes)
+        if log is not None:
+            log.close()
+        run.release()
+    fabric.barrier()
+    if not finished and fabric.is_global_zero:
+        warn(f"stopped by a signal at step {step:,}; the state is saved, go on with --resume.")
+    return Result(learner.network, learner, step, not finished)
+
+
+def total_steps(recipe: Recipe, scans: int) -> int:
+    """Optimiser steps of the run; ``epochs`` counts passes over the training scans."""
+    if scans == 0:
+        raise ScanlearnError("There is not one scan to train on: look at the store's splits and labels.")
+    if recipe.epochs is not None:
+        return max(recipe.epochs * scans // recipe.batch_size, 1)
+    return recipe.steps
+
+
+def write_facts(
+    run: RunFolder, recipe: Recipe, store: Store, training: Training, fabric: Fabric, seed: int, resume: bool
+) -> None:
+    """recipe.yaml, environment.json, catalog.parquet and splits.json; on resume, refuse what has changed."""
+    facts = {**environment(fabric), "seed": seed, "store": store.info["key"], "scans": len(training.rows)}
+    facts["patients"] = len(np.unique(store.catalog.patients[training.rows]))
+    if resume:
+        before = json.loads(run.environment.read_text())
+        refuse_changes(run.recipe.read_text(), recipe, before, facts)
+        return
+    store.catalog.save(run.catalog)
+    save_splits(run.splits, store.catalog, training.parts, seed=seed, how="parts of this run")
+    write_json(run.environment, facts)
+    recipe.save(run.recipe)
+
+
+def refuse_changes(saved_yaml: str, recipe: Recipe, before: dict[str, Any], now: dict[str, Any]) -> None:
+    """A resumed run must be the run that was begun: same settings, data and seed."""
+    import yaml
+
+    saved = yaml.safe_load(saved_yaml)
+    changed = [key for key, value in recipe.to_dict().items() if saved.get(key) != value]
+    changed += [key for key in ("seed", "store", "scans", "precision") if before.get(key) != now.get(key)]
+    if changed:
+        raise ScanlearnError(
+            f"--resume continues a run unchanged, but {', '.join(changed)} differ(s) from the run folder: "
+            "start a new run with --init instead."
+        )
+
+
+class Views:
+    """From a raw batch to named views on the device: intensities to [0, 1], then the recipe's view graph."""
+
+    def __init__(self, recipe: Recipe, store: Store, seed: int, device: torch.device, layout: torch.memory_format):
+        self.graph = ViewGraph(recipe.views)
+        self.seed, self.device, self.layout = seed, device, layout
+        self.input_size: tuple[int, ...] = tuple(recipe.size or ())
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """Moves the batch to the device in place and returns the views, (N, C, *spatial) each."""
+        for name, value in batch.items():
+            if isinstance(value, Tensor):
+                batch[name] = value.to(self.device, non_blocking=True)
+        image = to_unit(batch["image"], batch["low"], batch["high"])
+        draws = Draws.for_step(self.seed, batch["step"], batch["position"], self.device)
+        mask = batch["mask"][:, None] if "mask" in batch else None
+        views = self.graph(image, draws, mask)
+        self.input_size = tuple(next(v for name, v in views.items() if name != "mask").shape[2:])
+        return {k: v.contiguous(memory_format=self.layout) if k != "mask" else v for k, v in views.items()}
+
+    def pair(self, views: dict[str, Tensor]) -> tuple[Tensor, Tensor] | None:
+        """Two views of the same scans, for alignment and uniformity."""
+        names = [name for name in views if name != "mask"]
+        return (views[names[0]], views[names[1]]) if len(names) > 1 else None
+
+
+def look(
+    monitor: Monitor, wrapped: Any, fabric: Fabric, log: MetricLog | None, progress: TrainingProgress, step: int, pair: Any
+) -> None:
+    """Measure the features in evaluation mode; changes no queue, moving average or buffer."""
+    begun = time.perf_counter()
+    wrapped.eval()
+    with torch.no_grad():
+        values = monitor.measure(lambda images: wrapped(embed=images), fabric.device, pair)
+    wrapped.train()
+    progress.pause(time.perf_counter() - begun)
+    if log is not None:
+        log.write(step, "monitor", values)
+        progress.show_monitor(step, values)
+
+
+class StopSignal:
+    """SIGTERM and SIGUSR1 (preemption) end the run at the step, with a checkpoint."""
+
+    def __init__(self, fabric: Fabric):
+        self._fabric, self._caught = fabric, False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> StopSignal:
+        for number in (signal.SIGTERM, signal.SIGUSR1):
+            try:
+                self._before[number] = signal.signal(number, self._catch)
+            except ValueError:  # not in the main thread (a notebook server): then nobody sends them
+                break
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _catch(self, *_: Any) -> None:
+        self._caught = True
+
+    def asked(self, step: int) -> bool:
+        """True on all ranks once one of them was signalled; several ranks agree every tenth step."""
+        if self._fabric.world_size == 1:
+            return self._caught
+        if step % 10:
+            return False
+        return bool(self._fabric.strategy.reduce_boolean_decision(self._caught, all=False))

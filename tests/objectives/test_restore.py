@@ -1,0 +1,64 @@
+import numpy as np
+import pytest
+import torch
+from builders import RESTORE, small_learner, two_steps_of_gradients, two_views
+from ranks import on_ranks
+
+from scanlearn.errors import ScanlearnError
+from scanlearn.networks.encoder import build_encoder
+from scanlearn.networks.network import Network
+from scanlearn.objectives.restore import Restore, restoration_error
+
+
+@pytest.mark.parametrize("loss", ["mse", "mae"])
+def test_error_equals_the_plain_loop(loss):
+    a, b = torch.rand(2, 1, 3, 4, dtype=torch.float64), torch.rand(2, 1, 3, 4, dtype=torch.float64)
+    total = sum((x - y) ** 2 if loss == "mse" else abs(x - y) for x, y in zip(a.numpy().flat, b.numpy().flat, strict=True))
+    assert restoration_error(a, b, loss).item() == pytest.approx(total / a.numel(), abs=1e-12)
+
+
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+def test_the_target_is_compared_with_the_sigmoid_of_the_decoder(spatial_dims):
+    learner = small_learner(RESTORE, spatial_dims=spatial_dims).eval()
+    views = two_views(2, spatial_dims=spatial_dims)
+    with torch.no_grad():
+        loss, parts = learner(views, {"step": 0}, {"restore": 1.0})
+        output = torch.sigmoid(learner.network.restored(views["query"])).numpy()
+    assert loss.item() == pytest.approx(float(np.mean((output - views["key"].numpy()) ** 2)), abs=1e-6)
+    assert parts["restored_std"].item() == pytest.approx(float(output.std(ddof=1)), abs=1e-6)
+
+
+def test_gradient_reaches_every_parameter_of_encoder_and_decoder():
+    learner = small_learner(RESTORE)
+    loss, _ = learner(two_views(4), {"step": 0}, {"restore": 1.0})
+    loss.backward()
+    assert all(p.grad is not None for p in learner.parameters())
+    still = [n for n, p in learner.named_parameters() if p.grad.abs().sum() == 0 and "conv1.bias" not in n]
+    assert not still  # a bias before batch norm has no effect, everything else must move
+
+
+def test_evaluation_changes_no_buffer():
+    learner = small_learner(RESTORE).eval()
+    before = {k: v.clone() for k, v in learner.state_dict().items()}
+    with torch.no_grad():
+        learner(two_views(4), {"step": 0}, {"restore": 1.0})
+    assert all(torch.equal(v, before[k]) for k, v in learner.state_dict().items())
+
+
+def test_a_network_without_decoder_is_refused():
+    network = Network(build_encoder({"name": "unet", "spatial_dims": 2, "in_channels": 1, "width": 2}))
+    with pytest.raises(ScanlearnError, match="needs a decoder"):
+        Restore(network)
+
+
+def test_unknown_settings_are_refused_with_the_nearest():
+    network = small_learner(RESTORE).network
+    with pytest.raises(ScanlearnError, match="did you mean 'mse'"):
+        Restore(network, loss="mes")
+
+
+def test_two_ranks_give_the_loss_and_gradients_of_one_process(tmp_path):
+    alone = two_steps_of_gradients(RESTORE, 1, {"batch_norm": "split", "batch_norm_groups": 2})
+    for rank in on_ranks(tmp_path, two_steps_of_gradients, RESTORE, 2, {"batch_norm": "local"}):
+        for ours, theirs in zip(alone, rank, strict=True):
+            torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
