@@ -1,0 +1,71 @@
+"""Where the masks show something: random voxels of each class in each scan, kept beside the store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from scanlearn.randomness import key_of
+
+VOXELS_PER_CLASS = 256
+
+
+def sample_voxels(mask: np.ndarray, seed: int, name: str) -> dict[int, np.ndarray]:
+    """{class > 0: int32 (n, dims)}: up to 256 random voxels of each class present in a mask (*S) uint8."""
+    flat = mask.reshape(-1)
+    where = np.flatnonzero(flat)
+    if len(where) == 0:
+        return {}
+    generator = np.random.Generator(np.random.Philox(key=key_of(seed, "foreground", name)))
+    classes = flat[where]
+    out = {}
+    for value in np.unique(classes).tolist():
+        of_class = where[classes == value]
+        if len(of_class) > VOXELS_PER_CLASS:
+            of_class = np.sort(generator.choice(of_class, VOXELS_PER_CLASS, replace=False))
+        out[value] = np.stack(np.unravel_index(of_class, mask.shape), axis=1).astype(np.int32)
+    return out
+
+
+class Foreground:
+    """The sampled voxels of all scans: ``voxels`` (M, dims), and for each pair of row and class its slice of them.
+
+    Pairs are sorted by row: those of row r are ``first[r]`` to ``first[r + 1]``.
+    """
+
+    def __init__(self, first: np.ndarray, start: np.ndarray, classes: np.ndarray, voxels: np.ndarray):
+        self.first, self.start, self.classes, self.voxels = first, start, classes, voxels
+
+    @classmethod
+    def gather(cls, sampled: Sequence[dict[int, np.ndarray]], dims: int) -> Foreground:
+        """From the ``sample_voxels`` of each row."""
+        pairs = [(row, value, v) for row, found in enumerate(sampled) for value, v in sorted(found.items())]
+        first = np.searchsorted([p[0] for p in pairs], np.arange(len(sampled) + 1)).astype(np.int64)
+        start = np.cumsum([0, *(len(p[2]) for p in pairs)]).astype(np.int64)
+        voxels = np.concatenate([np.zeros((0, dims), np.int32), *(p[2] for p in pairs)])
+        return cls(first, start, np.array([p[1] for p in pairs], np.uint8), voxels)
+
+    @classmethod
+    def load(cls, path: Path) -> Foreground:
+        """Read what ``save`` wrote."""
+        with np.load(path, allow_pickle=False) as file:
+            return cls(file["first"], file["start"], file["classes"], file["voxels"])
+
+    def save(self, path: Path) -> None:
+        """Write one .npz file."""
+        np.savez_compressed(path, first=self.first, start=self.start, classes=self.classes, voxels=self.voxels)
+
+    def pick(self, rows: np.ndarray, which: np.ndarray, where: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """A voxel for each row: (found bool (n,), voxels int64 (n, dims)).
+
+        which, where: (n,) in [0, 1), the random numbers that choose among the classes present, then among the voxels.
+        """
+        count = self.first[rows + 1] - self.first[rows]
+        found = count > 0
+        out = np.zeros((len(rows), self.voxels.shape[1]), np.int64)
+        pair = (self.first[rows] + np.floor(which.astype(np.float64) * count).astype(np.int64))[found]
+        length = self.start[pair + 1] - self.start[pair]
+        out[found] = self.voxels[self.start[pair] + np.floor(where[found].astype(np.float64) * length).astype(np.int64)]
+        return found, out

@@ -1,0 +1,203 @@
+"""Batches from a store: which scan and which patch comes when is a function of (seed, step, position) alone."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from scanlearn.errors import ScanlearnError
+from scanlearn.randomness import Draws, permutation
+from scanlearn.scans.store import Store
+
+PREFETCH = 2
+
+Batch = dict[str, Any]
+
+
+class Loader:
+    """Iterate over the batches of steps ``start`` to ``stop - 1``.
+
+    The sample at position p of the global batch of step s is number t = s * batch_size + p of an endless walk over
+    ``rows``, each pass in a new order. It does not depend on workers, ranks or where the walk was entered.
+
+    Args:
+        store, rows: what to walk over.
+        batch_size: of all ranks together; rank r owns the r-th of ``world_size`` equal chunks of positions.
+        size: voxels per side of a random patch; None gives whole scans (they must share one shape).
+        seed, start, stop: of the walk, in steps.
+        workers: 0 reads ahead in one thread, else as many processes.
+        masks: also give the masks.
+        foreground: probability that a patch is centred on a voxel of a mask class, chosen evenly among those present.
+        labels: array indexed by row.
+
+    Each batch is a dict with, for the n samples of this rank:
+        ``step`` int; ``position`` int64 (n,) in the global batch; ``row`` int64 (n,); ``image`` (n, C, *size) in the
+        store's dtype; ``low``, ``high`` float32 (n,), the values that ``to_unit`` takes; with ``masks`` ``mask`` int64
+        (n, *size); with ``labels`` ``label`` (n, ...).
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        rows: Sequence[int] | np.ndarray,
+        *,
+        batch_size: int,
+        size: Sequence[int] | None,
+        seed: int,
+        start: int = 0,
+        stop: int,
+        rank: int = 0,
+        world_size: int = 1,
+        workers: int = 0,
+        masks: bool = False,
+        foreground: float = 0.0,
+        labels: np.ndarray | None = None,
+    ):
+        rows = np.asarray(rows, dtype=np.int64)
+        size = None if size is None else tuple(int(n) for n in size)
+        _check(store, rows, size, batch_size, world_size, masks, foreground, labels)
+        self.start, self.stop, self.workers = start, stop, workers
+        share = batch_size // world_size
+        positions = np.arange(rank * share, (rank + 1) * share)
+        self.steps = Steps(store, rows, size, batch_size, positions, seed, masks, foreground, labels)
+
+    def __len__(self) -> int:
+        return max(self.stop - self.start, 0)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self._by_processes() if self.workers else self._by_thread()
+
+    def _by_thread(self) -> Iterator[Batch]:
+        waiting: deque[Any] = deque()
+        pool = ThreadPoolExecutor(1, thread_name_prefix="loader")
+        try:
+            for step in range(self.start, self.stop):
+                waiting.append(pool.submit(self.steps.__getitem__, step))
+                if len(waiting) > PREFETCH:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _by_processes(self) -> Iterator[Batch]:
+        # One item of the data set is one whole step, so nothing is left to collate.
+        return iter(
+            DataLoader(
+                self.steps,
+                batch_size=None,
+                sampler=range(self.start, self.stop),
+                num_workers=self.workers,
+                multiprocessing_context="forkserver",
+                prefetch_factor=PREFETCH,
+                worker_init_fn=_one_thread,
+            )
+        )
+
+
+class Steps(Dataset[Batch]):
+    """The batches by step: ``steps[s]`` is the part of the global batch of step s at ``positions``."""
+
+    def __init__(
+        self,
+        store: Store,
+        rows: np.ndarray,
+        size: tuple[int, ...] | None,
+        batch_size: int,
+        positions: np.ndarray,
+        seed: int,
+        masks: bool,
+        foreground: float,
+        labels: np.ndarray | None,
+    ):
+        self.store, self.rows, self.size, self.batch_size, self.positions = store, rows, size, batch_size, positions
+        self.seed, self.masks, self.foreground, self.labels = seed, masks, foreground, labels
+
+    def __getitem__(self, step: int) -> Batch:
+        rows = self.rows_at(step)
+        boxes = None if self.size is None else self.boxes_at(step, rows)
+        low, high = self.store.window(rows)
+        batch: Batch = {
+            "step": step,
+            "position": torch.from_numpy(self.positions),
+            "row": torch.from_numpy(rows),
+            "image": torch.from_numpy(np.stack(self.store.read(rows, boxes))),
+            "low": torch.from_numpy(low),
+            "high": torch.from_numpy(high),
+        }
+        if self.masks:
+            batch["mask"] = torch.from_numpy(np.stack(self.store.read_masks(rows, boxes)).astype(np.int64))
+        if self.labels is not None:
+            batch["label"] = torch.as_tensor(self.labels[rows])
+        return batch
+
+    def rows_at(self, step: int) -> np.ndarray:
+        """int64 (n,): the rows of the store at this step."""
+        times = step * self.batch_size + self.positions
+        count = len(self.rows)
+        rows = np.empty(len(times), np.int64)
+        for epoch in np.unique(times // count):
+            now = times // count == epoch
+            rows[now] = self.rows[_order(self.seed, int(epoch), count)[times[now] % count]]
+        return rows
+
+    def boxes_at(self, step: int, rows: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+        """The patch of each sample: anywhere inside the scan; a scan smaller than the patch lies in its middle."""
+        assert self.size is not None
+        size = np.array(self.size)
+        slack = self.store.shapes(rows) - size
+        room = np.maximum(slack, 0)
+        draws = Draws.for_step(self.seed, step, self.positions).child("patch")
+        starts = draws.integers(0, torch.from_numpy(room), len(size)).numpy()
+        if self.foreground > 0:
+            wanted = draws.bernoulli(self.foreground).numpy()
+            which, where = draws.uniform().numpy(), draws.uniform().numpy()
+            found, voxels = self.store.foreground.pick(rows, which, where)
+            centred = np.clip(voxels - size // 2, 0, room)
+            starts = np.where((wanted & found)[:, None], centred, starts)
+        starts = np.where(slack < 0, slack // 2, starts)
+        return [(start, start + size) for start in starts]
+
+
+@lru_cache(maxsize=4)
+def _order(seed: int, epoch: int, count: int) -> np.ndarray:
+    return permutation(seed, epoch, count)
+
+
+def _one_thread(worker: int) -> None:
+    torch.set_num_threads(1)
+
+
+def _check(
+    store: Store,
+    rows: np.ndarray,
+    size: tuple[int, ...] | None,
+    batch_size: int,
+    world_size: int,
+    masks: bool,
+    foreground: float,
+    labels: np.ndarray | None,
+) -> None:
+    if len(rows) == 0:
+        raise ScanlearnError("There is no scan to load: the list of rows is empty.")
+    if batch_size % world_size:
+        raise ScanlearnError(f"A batch of {batch_size} cannot be shared by {world_size} ranks; use a multiple of it.")
+    if size is not None and len(size) != store.spatial_dims:
+        raise ScanlearnError(f"The patch size {size} has {len(size)} numbers, but the store is {store.spatial_dims}D.")
+    if size is None and len(np.unique(store.shapes(rows), axis=0)) > 1:
+        raise ScanlearnError("The scans have different shapes, so whole scans do not make a batch; give a patch size.")
+    if (masks or foreground > 0) and not store.masked[rows].all():
+        raise ScanlearnError(
+            f"{int((~store.masked[rows]).sum())} of {len(rows)} scans have no mask; use only rows that have one."
+        )
+    if labels is not None and len(labels) != len(store):
+        raise ScanlearnError(
+            f"There are {len(labels)} labels for the {len(store)} rows of the store; give one for each."
+        )
