@@ -1,0 +1,147 @@
+"""Tables of scans as files: reading them as text, and finding out which column says what."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+
+from scanlearn.catalog.files import suffix_of
+from scanlearn.catalog.table import as_strings
+from scanlearn.errors import ScanlearnError, unknown
+
+TABLE_SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet")
+
+# The words people use, most telling first; capitals, blanks and signs in a column's name do not matter.
+WORDS: dict[str, tuple[str, ...]] = {
+    "image": (
+        *("image", "image_path", "img", "img_path", "image_file", "path", "file", "file_path", "filepath"),
+        *("filename", "file_name", "image_name", "image_filename", "scan", "scan_path", "volume", "volume_path"),
+        *("series_path", "dicom", "dicom_path", "dcm_path", "nifti", "nifti_path", "image_index", "image_id"),
+    ),
+    "patient": (
+        *("patient", "patient_id", "patientid", "patient_number", "subject", "subject_id", "subjectid"),
+        *("participant", "participant_id", "case", "case_id", "group"),
+    ),
+    "mask": (
+        *("mask", "mask_path", "mask_file", "lung_mask", "segmentation", "segmentation_path", "seg", "seg_path"),
+        *("label_path", "labelmap", "annotation_path"),
+    ),
+    "study": ("study", "study_id", "studyid", "study_uid", "study_instance_uid", "studyinstanceuid"),
+    "modality": ("modality",),
+    "view": ("view", "view_position", "viewposition", "projection"),
+    "split": ("split", "data_split"),
+    "dataset": ("dataset", "source_dataset"),
+    "sha256": ("sha256",),
+}
+
+SPLIT_WORDS = {
+    **dict.fromkeys(("train", "training", "train_val", "trainval", "tr"), "train"),
+    **dict.fromkeys(("val", "valid", "validate", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing", "ts", "holdout"), "test"),
+}
+
+
+def is_table(path: Path) -> bool:
+    """Whether the file's name is that of a table scanlearn reads."""
+    return path.name.lower().endswith(TABLE_SUFFIXES)
+
+
+def read_table(path: Path) -> pa.Table:
+    """The table as trimmed text, "" where a cell is empty. Ids keep their leading zeros.
+
+    Columns without a name (row numbers of pandas, padding) are left out.
+    """
+    try:
+        if path.name.lower().endswith(".parquet"):
+            table = pq.read_table(path)
+        else:
+            table = _read_text(path)
+    except (pa.ArrowInvalid, UnicodeDecodeError) as error:
+        # Only the kind of the problem: Arrow's own sentence would quote the row, and with it a patient.
+        reason = re.match(r"CSV parse error: (?:Row #\d+: )?Expected \d+ columns, got \d+", str(error))
+        detail = reason.group() if reason else "it is damaged, or its text is not UTF-8"
+        raise ScanlearnError(f"{path} cannot be read as a table ({detail}); save it again as CSV in UTF-8.") from error
+    if not len(table):
+        raise ScanlearnError(f"{path} has no rows; give a table with one row for each scan.")
+    names = [name for name in table.column_names if name.strip() and not name.startswith("__index_level_")]
+    return pa.table({name.strip(): as_strings(table[name], name) for name in names})
+
+
+def read_names(path: Path) -> list[str]:
+    """The names of a table's columns, without reading the rest."""
+    if path.name.lower().endswith(".parquet"):
+        return list(pq.read_schema(path).names)
+    return [name.strip() for name in _header(path)[0] if name.strip()]
+
+
+def _header(path: Path) -> tuple[list[str], str]:
+    """The first row of a text table and what stands between its cells."""
+    with pa.input_stream(str(path), compression="detect") as stream:
+        head = stream.read(1 << 16).decode("utf-8-sig", errors="replace")
+    first = head.partition("\n")[0]
+    delimiter = max(",;\t", key=first.count)  # spreadsheets of many countries write ";"
+    return next(csv.reader(io.StringIO(head, newline=""), delimiter=delimiter), []), delimiter
+
+
+def _read_text(path: Path) -> pa.Table:
+    names, delimiter = _header(path)
+    # Columns without a name get one that cannot be in the file, and go again below.
+    given = [name.strip() or f" {i}" for i, name in enumerate(names)]
+    twice = next((name for i, name in enumerate(given) if name in given[:i]), None)
+    if twice:
+        raise ScanlearnError(f"{path.name} has two columns {twice!r}; rename one of them.")
+    table = pa_csv.read_csv(
+        path,
+        read_options=pa_csv.ReadOptions(column_names=given, skip_rows_after_names=1),
+        parse_options=pa_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
+        convert_options=pa_csv.ConvertOptions(column_types=dict.fromkeys(given, pa.string())),
+    )
+    return table.drop_columns([name for name in given if name.startswith(" ")])
+
+
+def normal(name: str) -> str:
+    """A column's name as it is compared: "Patient ID" -> "patient_id"."""
+    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+
+
+def assign_roles(names: Sequence[str], asked: dict[str, str | None]) -> dict[str, str]:
+    """Which column plays which role of ``WORDS``; columns ``asked`` for by name win and must exist."""
+    roles: dict[str, str] = {}
+    for role, name in asked.items():
+        if name is not None:
+            if name not in names:
+                raise unknown("column", name, names)
+            roles[role] = name
+    for role, words in WORDS.items():
+        free = {normal(name): name for name in reversed(names) if name not in roles.values()}
+        word = next((word for word in words if word in free), None)
+        if role not in roles and word is not None:
+            roles[role] = free[word]
+    return roles
+
+
+def names_files(cells: pa.Array) -> bool:
+    """Whether any cell ends like an image file: a column "mask" of 0 and 1 is a label and names no file."""
+    return any(suffix_of(cell) for cell in pc.unique(cells).to_pylist())
+
+
+def split_words(cells: pa.Array, column: str) -> pa.Array:
+    """The cells as "", "train", "val" or "test"; other words are refused."""
+    found = pc.dictionary_encode(cells)
+    words = []
+    for value in found.dictionary.to_pylist():
+        if value and normal(value) not in SPLIT_WORDS:
+            raise ScanlearnError(
+                f"The column {column!r} says {value!r}, which is no part of a split; "
+                "write train, val or test, or rename the column if it means something else."
+            )
+        words.append(SPLIT_WORDS[normal(value)] if value else "")
+    return pa.array(words, pa.string()).take(found.indices)

@@ -1,0 +1,89 @@
+"""Image files by their names: which suffixes are scans, what a folder holds, and safe names made from paths."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".nii", ".nii.gz", ".mha", ".mhd", ".nrrd", *DICOM_SUFFIXES)
+_LONGEST_FIRST = sorted(IMAGE_SUFFIXES, key=len, reverse=True)
+_UID = re.compile(r"\d+(?:\.\d+){5,}")
+_LONGEST_NAME = 120  # characters of a scan_id; file systems allow 255 bytes and other endings are added
+
+
+def suffix_of(name: str) -> str:
+    """The image suffix of a file name in lower case ("scan.NII.gz" -> ".nii.gz"), "" if it has none."""
+    lower = name.lower()
+    return next((suffix for suffix in _LONGEST_FIRST if lower.endswith(suffix)), "")
+
+
+def stem_of(path: str) -> str:
+    """The path without its image suffix."""
+    return path[: len(path) - len(suffix_of(path))]
+
+
+def is_dicom(path: str | Path) -> bool:
+    """Whether the file is DICOM by its suffix, or, without a suffix, by the letters DICM behind its preamble."""
+    name = str(path).replace(os.sep, "/").rpartition("/")[2]
+    ending = name[name.rfind(".") :] if "." in name else ""
+    if ending.lower() in DICOM_SUFFIXES:
+        return True
+    # Scanners export names such as IM0001 or 1.2.840.113619: no ending, or a number.
+    if name == "DICOMDIR" or (ending and not ending[1:].isdigit()):
+        return False
+    with Path(path).open("rb") as file:
+        return file.read(132)[128:] == b"DICM"
+
+
+def list_files(root: Path) -> list[str]:
+    """All files below ``root`` as sorted relative paths with "/"; hidden ones left out, links followed once."""
+    found: list[str] = []
+    seen: set[str] = set()
+    for folder, folders, names in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:  # a link back to a folder that was already listed
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(f for f in folders if not f.startswith(".") and f != "__MACOSX")
+        below = os.path.relpath(folder, root).replace(os.sep, "/")
+        prefix = "" if below == "." else below + "/"
+        found += [prefix + name for name in names if not name.startswith(".")]
+    return sorted(found)
+
+
+def list_images(root: Path) -> list[str]:
+    """The image files below ``root``, as ``list_files`` lists them."""
+    return [name for name in list_files(root) if suffix_of(name) or is_dicom(root / name)]
+
+
+def short_hash(text: str, length: int = 12) -> str:
+    """The first hexadecimal digits of the SHA-256 of a text."""
+    return hashlib.sha256(text.encode()).hexdigest()[:length]
+
+
+def scan_ids(paths: Iterable[str]) -> list[str]:
+    """A unique name for each of the distinct relative paths, made of letters, digits, ".", "_" and "-".
+
+    The suffix goes, "/" and odd characters become "_", long numbers with dots (DICOM UIDs) become a hash. Names that
+    would be equal, also on a file system that ignores case, get a hash of their path; so the order never matters.
+    """
+    paths = list(paths)
+    names = [_safe_name(path) for path in paths]
+    often = Counter(name.lower() for name in names)
+    return [
+        f"{name}_{short_hash(path, 8)}" if often[name.lower()] > 1 else name
+        for name, path in zip(names, paths, strict=True)
+    ]
+
+
+def _safe_name(path: str) -> str:
+    name = _UID.sub(lambda uid: "u" + short_hash(uid.group()), stem_of(path))
+    name = re.sub(r"[^A-Za-z0-9._-]+", "_", name)
+    name = re.sub(r"^[.-]+|\.+$", "_", name) or "scan"
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 13]}_{short_hash(path)}"

@@ -1,0 +1,114 @@
+"""What a label column says: one class, several findings, a number, or a mask for each scan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from scanlearn.errors import ScanlearnError, unknown
+
+KINDS = ("class", "multilabel", "number", "mask")
+MISSING = ("", "nan", "na", "n/a", "null")  # in any case; "None" and "unknown" may be classes and are kept
+NUMBER_FROM = 21  # distinct numeric values from which a column is a quantity and no list of classes
+
+
+@dataclass(frozen=True)
+class Labels:
+    """One target for N scans.
+
+    - ``class``: ``codes`` int64 (N,), an index into ``classes``, -1 where the label is missing.
+    - ``multilabel``: ``codes`` float32 (N, K) of 0 and 1; a missing label is a row of NaN.
+    - ``number``: ``codes`` float64 (N,), NaN where missing; no classes.
+    - ``mask``: ``codes`` bool (N,), True where the scan has a mask; no classes.
+    """
+
+    kind: str
+    classes: list[str]
+    codes: np.ndarray
+
+    @property
+    def labelled(self) -> np.ndarray:
+        """bool (N,): which scans carry a label."""
+        if self.kind == "class":
+            return self.codes >= 0
+        if self.kind == "mask":
+            return self.codes
+        return ~np.isnan(self.codes if self.codes.ndim == 1 else self.codes[:, :1].reshape(-1))
+
+    def membership(self) -> np.ndarray:
+        """bool (N, K): which scans show which class; rows of missing labels are all False."""
+        if self.kind == "class":
+            return self.codes[:, None] == np.arange(len(self.classes))
+        if self.kind == "multilabel":
+            return self.codes > 0
+        return np.zeros((len(self.codes), 0), bool)
+
+
+def labels_of(cells: pa.Array, name: str, kind: str | None = None) -> Labels:
+    """Read the cells (N,) of the column ``name`` as labels.
+
+    Without ``kind``: a cell like "Effusion|Mass" makes the column multilabel; more than 20 distinct numbers make it a
+    number; everything else is a class. ``kind="class"`` keeps numbers as classes. Classes are sorted, numbers by value.
+    """
+    if kind not in (None, "class", "multilabel", "number"):
+        raise unknown("kind of labels", str(kind), ("class", "multilabel", "number"))
+    cells = pc.utf8_trim_whitespace(cells.cast(pa.string()))
+    blank = pc.is_in(pc.utf8_lower(cells), value_set=pa.array(MISSING))
+    cells = pc.if_else(pc.fill_null(blank, True), pa.scalar(None, pa.string()), cells)
+    if kind is None:
+        kind = _guess_kind(cells)
+    if kind == "multilabel":
+        return _multilabel(cells)
+    if kind == "number":
+        numbers = _numbers(cells)
+        if numbers is None:
+            raise ScanlearnError(
+                f"The column {name!r} holds words, so it cannot be read as numbers; ask for kind 'class' instead."
+            )
+        return Labels("number", [], numbers)
+    codes, classes = _encode(cells)
+    return Labels("class", classes, codes)
+
+
+def _guess_kind(cells: pa.Array) -> str:
+    if pc.any(pc.match_substring(cells, "|")).as_py():
+        return "multilabel"
+    numbers = _numbers(cells)
+    if numbers is None:
+        return "class"
+    return "number" if len(np.unique(numbers[~np.isnan(numbers)])) >= NUMBER_FROM else "class"
+
+
+def _numbers(cells: pa.Array) -> np.ndarray | None:
+    """float64 (N,) with NaN for null, or None if a cell is no number."""
+    try:
+        return pc.cast(cells, pa.float64()).to_numpy(zero_copy_only=False).astype(np.float64)
+    except pa.ArrowInvalid:
+        return None
+
+
+def _encode(cells: pa.Array) -> tuple[np.ndarray, list[str]]:
+    """int64 (N,) indices into the sorted distinct values, -1 for null, and those values."""
+    encoded = pc.dictionary_encode(cells)
+    found = encoded.dictionary.to_pylist()
+    numbers = _numbers(encoded.dictionary)
+    order = sorted(range(len(found)), key=lambda i: found[i] if numbers is None else (numbers[i], found[i]))
+    rank = np.empty(len(found) + 1, np.int64)
+    rank[order] = np.arange(len(found))
+    rank[-1] = -1  # the index that null gets below
+    indices = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False)
+    return rank[indices], [found[i] for i in order]
+
+
+def _multilabel(cells: pa.Array) -> Labels:
+    parts = pc.split_pattern(cells, "|")
+    rows = pc.list_parent_indices(parts).to_numpy()
+    words = pc.utf8_trim_whitespace(pc.list_flatten(parts))
+    columns, classes = _encode(pc.if_else(pc.equal(words, ""), pa.scalar(None, pa.string()), words))
+    codes = np.zeros((len(cells), len(classes)), np.float32)
+    codes[rows[columns >= 0], columns[columns >= 0]] = 1
+    codes[pc.is_null(cells).to_numpy(zero_copy_only=False)] = np.nan
+    return Labels("multilabel", classes, codes)

@@ -1,0 +1,126 @@
+"""Where the files that a table names really are."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+from scanlearn.catalog.files import list_images, stem_of, suffix_of
+from scanlearn.catalog.masks import is_mask_name, mask_folders, pair_masks
+from scanlearn.console import say
+from scanlearn.errors import ScanlearnError
+
+
+class Locator:
+    """Finds the files and DICOM folders named by the cells of one table.
+
+    A name is absolute or relative to the table's folder. A name that leads nowhere is looked for below that folder
+    (``x.nii.gz`` as imagesTr/x.nii.gz; the suffix may be missing) and taken if exactly one file fits.
+    """
+
+    def __init__(self, table: Path):
+        self.table = table
+        self.root = str(table.parent)
+        self._folders: dict[str, dict[str, bool]] = {}
+
+    def locate(self, names: Sequence[str], column: str, masks: bool = False) -> list[str]:
+        """The absolute paths of the names, "" for "". Missing ones are refused with their number and the first."""
+        paths = [self._absolute(name) for name in names]
+        lost = [i for i, path in enumerate(paths) if path and not self._exists(path)]
+        found = self._search([names[i] for i in lost], column, masks) if lost else []
+        missing = [names[i] for i, path in zip(lost, found, strict=True) if not path]
+        if missing:
+            raise ScanlearnError(
+                f"{len(missing)} of {len(names) - paths.count('')} files in column {column!r} of {self.table.name} are "
+                f"missing, the first is {missing[0]!r}; names are relative to {self.root}."
+            )
+        for i, path in zip(lost, found, strict=True):
+            paths[i] = path
+        if lost:
+            folders = sorted({self.relative(path).rpartition("/")[0] for path in found})
+            shown = ", ".join(f"{folder or '.'}/" for folder in folders[:3]) + (", ..." if len(folders) > 3 else "")
+            say(f"{len(lost)} file names of column {column!r} were found in {shown}")
+        return paths
+
+    def is_folder(self, path: str) -> bool:
+        """Whether a located path is a folder."""
+        folder, _, name = path.rpartition("/")
+        return self._listing(folder)[name]
+
+    def relative(self, path: str) -> str:
+        """The path below the table's folder; a path elsewhere as it is."""
+        return path.removeprefix(self.root + "/")
+
+    def short_names(self, paths: Sequence[str]) -> list[str]:
+        """Distinct relative names: below the table's folder, or below what the files elsewhere have in common."""
+        names = [self.relative(path) for path in paths]
+        elsewhere = {name.rpartition("/")[0] for name in names if name.startswith("/")}
+        common = os.path.commonpath(elsewhere).rstrip("/") + "/" if elsewhere else ""
+        return [name.removeprefix(common) if name.startswith("/") else name for name in names]
+
+    def masks_beside(self, paths: Sequence[str]) -> dict[str, str]:
+        """{path: mask} for the located files that have a mask of the same name (see ``pair_masks``)."""
+        folders = {path.rpartition("/")[0] for path in paths}
+        there = [f"{folder}/{name}" for folder in folders for name in self._listing(folder) if is_mask_name(name)]
+        for masks in {masks for folder in folders for masks in mask_folders(folder)}:
+            there += [f"{masks}/{name}" for name in self._listing(masks) if suffix_of(name)]
+        scans = {*paths}
+        there = sorted({*there} - scans)
+        pairs = pair_masks([*paths, *there])[0] if there else {}
+        return {image: mask for image, mask in pairs.items() if image in scans}
+
+    def _absolute(self, name: str) -> str:
+        if not name:
+            return ""
+        name = name.replace("\\", "/")
+        path = name if name.startswith("/") else f"{self.root}/{name}"
+        plain = not ("/." in path or "//" in path or path.endswith("/"))
+        return path if plain else os.path.normpath(path)
+
+    def _exists(self, path: str) -> bool:
+        folder, _, name = path.rpartition("/")
+        return name in self._listing(folder)
+
+    def _listing(self, folder: str) -> dict[str, bool]:
+        """{name: is it a folder} of what lies in a folder: one call for each folder instead of one for each file."""
+        if folder not in self._folders:
+            try:
+                with os.scandir(folder or "/") as entries:
+                    self._folders[folder] = {entry.name: entry.is_dir() for entry in entries}
+            except OSError:  # no such folder: everything in it is missing, which the caller reports
+                self._folders[folder] = {}
+        return self._folders[folder]
+
+    @cached_property
+    def _below(self) -> tuple[list[str], list[str]]:
+        """All (images, masks) below the table's folder."""
+        files = list_images(Path(self.root))
+        pairs, alone = pair_masks(files)
+        masks = {*pairs.values(), *alone}
+        return [file for file in files if file not in masks], [file for file in files if file in masks]
+
+    def _search(self, names: Sequence[str], column: str, masks: bool) -> list[str]:
+        """The one file below the table's folder whose path ends like each name, "" if there is none."""
+        wanted = [tuple(part for part in name.replace("\\", "/").split("/") if part != ".") for name in names]
+        lengths = {len(parts) for parts in wanted}
+        places: dict[tuple[str, ...], list[str]] = defaultdict(list)
+        for file in self._below[masks]:
+            parts = tuple(file.split("/"))
+            bare = (*parts[:-1], stem_of(parts[-1]))
+            for length in lengths:
+                if length <= len(parts):
+                    places[parts[-length:]].append(file)
+                    places[bare[-length:]].append(file)
+        found = []
+        for name, parts in zip(names, wanted, strict=True):
+            fitting = sorted({*places.get(parts, ())})
+            if len(fitting) > 1:
+                raise ScanlearnError(
+                    f"{name!r} in column {column!r} of {self.table.name} could be {fitting[0]} or {fitting[1]}; "
+                    "write paths relative to the table."
+                )
+            found.append(f"{self.root}/{fitting[0]}" if fitting else "")
+        return found

@@ -1,0 +1,238 @@
+"""The catalogue: which scans exist and whose they are, as one Arrow table with a row for each scan."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from scanlearn.catalog.labels import Labels, labels_of
+from scanlearn.errors import ScanlearnError, unknown
+
+FIXED = pa.schema(
+    [
+        ("scan_id", pa.string()),
+        ("paths", pa.list_(pa.string())),
+        ("dataset", pa.string()),
+        ("patient_id", pa.string()),
+        ("study_id", pa.string()),
+        ("modality", pa.string()),
+        ("view", pa.string()),
+        ("split", pa.string()),
+        ("mask_path", pa.string()),
+        ("sha256", pa.string()),
+    ]
+)
+SPLITS = ("train", "val", "test")
+KEY = b"scanlearn.catalog"
+_DESCRIPTIVE = ("dataset", "modality", "view")  # fixed columns that can also be learnt
+
+
+class Catalog:
+    """Scans, one row each, in ``table`` (a pyarrow.Table; never changed in place).
+
+    Fixed columns: ``scan_id`` (unique, safe as a file name), ``paths`` (absolute; a DICOM series has many),
+    ``dataset``, ``patient_id``, ``study_id``, ``modality``, ``view``, ``split`` ("" or train, val, test), ``mask_path``
+    ("" if none) and ``sha256`` ("" until the scans were prepared). Every other column is a label column of strings, ""
+    if missing.
+
+    ``patients_known`` is False if any scan's patient is only guessed (its own scan_id, or its study); whoever splits or
+    tests on such a catalogue says so.
+    """
+
+    def __init__(self, table: pa.Table, patients_known: bool = True):
+        missing = [name for name in FIXED.names if name not in table.column_names]
+        if missing:
+            raise ScanlearnError(
+                f"This table is no catalogue: it lacks the column {missing[0]!r}; make one from files."
+            )
+        if len(pc.unique(table["scan_id"])) != len(table):
+            raise ScanlearnError("Two rows of the catalogue have the same scan_id; give every scan its own.")
+        self.table = table
+        self.patients_known = patients_known
+
+    # --- making one ---
+
+    @classmethod
+    def from_source(
+        cls, source: str | Path, *, patient: str | None = None, mask: str | None = None, image: str | None = None
+    ) -> Catalog:
+        """List the scans of a folder, or of a CSV, TSV or Parquet table of file names.
+
+        ``image``, ``patient`` and ``mask`` name columns of the table; where they are not given the usual names are
+        looked for, and what was found is printed. Relative file names are resolved against the table's folder. In a
+        folder without a table every image file is a scan, DICOM files are grouped into series, and
+        ``patient="folder"`` says that the sub-folders are the patients.
+
+        Raises ScanlearnError for a source without scans, an unknown column, missing files (how many, and the first).
+        """
+        from scanlearn.catalog.source import catalog_of
+
+        return catalog_of(Path(source), patient=patient, mask=mask, image=image)
+
+    @classmethod
+    def from_columns(cls, columns: Mapping[str, Any], patients_known: bool | None = None) -> Catalog:
+        """Build from columns of equal length N (lists, NumPy or Arrow arrays); only ``scan_id`` is required.
+
+        Fixed columns left out are blank. A blank ``patient_id`` becomes the scan's own id, and then ``patients_known``
+        is False unless it is given. Label columns are stored as strings; blanks around words are removed.
+        """
+        count = len(columns["scan_id"])
+        blank = pa.array([""] * count, pa.string())
+        arrays: dict[str, pa.Array] = {}
+        for name in [*FIXED.names, *(n for n in columns if n not in FIXED.names)]:
+            if name == "paths":
+                paths = columns.get("paths", pa.array([[]] * count, FIXED.field("paths").type))
+                arrays[name] = paths if isinstance(paths, pa.Array) else pa.array(paths, FIXED.field("paths").type)
+            else:
+                arrays[name] = as_strings(columns[name], name) if name in columns else blank
+        lengths = {name: len(array) for name, array in arrays.items() if len(array) != count}
+        if lengths:
+            raise ValueError(f"columns of {count} scans have other lengths: {lengths}")
+        _check_splits(arrays["split"])
+        unknown_patient = pc.equal(arrays["patient_id"], "")
+        arrays["patient_id"] = pc.if_else(unknown_patient, arrays["scan_id"], arrays["patient_id"])
+        if patients_known is None:
+            patients_known = not pc.any(unknown_patient).as_py()
+        return cls(pa.table(arrays), patients_known)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Catalog:
+        """Read what ``save`` wrote."""
+        path = Path(path)
+        if not path.is_file():
+            raise ScanlearnError(f"There is no catalogue {path}; make one with `scanlearn prepare`.")
+        try:
+            table = pq.read_table(path)
+        except pa.ArrowInvalid as error:
+            raise ScanlearnError(f"{path} is not a Parquet file, so it is no catalogue.") from error
+        notes = (table.schema.metadata or {}).get(KEY)
+        if notes is None:
+            raise ScanlearnError(f"{path} is a plain table and no saved catalogue; give it as a source instead.")
+        return cls(table.replace_schema_metadata(None), bool(json.loads(notes)["patients_known"]))
+
+    def save(self, path: str | Path) -> None:
+        """Write one Parquet file."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        notes = json.dumps({"version": 1, "patients_known": self.patients_known})
+        pq.write_table(self.table.replace_schema_metadata({KEY: notes.encode()}), path, compression="zstd")
+
+    # --- asking it ---
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    def __repr__(self) -> str:
+        count = len(pc.unique(self.table["patient_id"]))
+        known = "" if self.patients_known else " (not known)"
+        return f"Catalog({len(self)} scans, {count} patients{known}, labels: {self.label_columns})"
+
+    @property
+    def patients(self) -> np.ndarray:
+        """str (N,): the patient of each scan."""
+        return np.array(self.column("patient_id"), dtype=np.str_)
+
+    @property
+    def label_columns(self) -> list[str]:
+        """Names of the columns that are not fixed, in the order of the table."""
+        return [name for name in self.table.column_names if name not in FIXED.names]
+
+    def column(self, name: str) -> list[Any]:
+        """The cells of any column: strings, or lists of strings for ``paths``."""
+        return self.array(name).to_pylist()
+
+    def array(self, name: str) -> pa.Array:
+        """The cells of any column as one Arrow array (N,)."""
+        if name not in self.table.column_names:
+            raise unknown("column", name, self.table.column_names)
+        return _one(self.table[name])
+
+    def labels(self, name: str, kind: str | None = None) -> Labels:
+        """The labels in column ``name``, or the masks for ``"mask"``; see ``Labels`` for shapes and missing values.
+
+        ``kind`` overrules what the cells suggest: "class" keeps numbers such as age as classes. ``dataset``,
+        ``modality`` and ``view`` can be asked for like label columns.
+        """
+        if name in ("mask", "mask_path") and name not in self.label_columns:
+            masks = pc.not_equal(self.array("mask_path"), "").to_numpy(zero_copy_only=False)
+            if not masks.any():
+                raise ScanlearnError(
+                    "No scan of this catalogue has a mask; name the column that holds them (mask=...)."
+                )
+            return Labels("mask", [], masks)
+        known = [*self.label_columns, *_DESCRIPTIVE]
+        if name not in known:
+            raise unknown("label column", name, [*known, "mask"])
+        return labels_of(self.array(name), name, kind)
+
+    def rows_of(self, scan_ids: Sequence[str]) -> np.ndarray:
+        """int64 (n,): the rows of these scans; unknown ones are refused with their number and the first."""
+        wanted = pa.array(scan_ids, pa.string())
+        rows = pc.index_in(wanted, value_set=self.array("scan_id"))
+        if rows.null_count:
+            first = wanted.filter(pc.is_null(rows))[0].as_py()
+            raise ScanlearnError(
+                f"{rows.null_count} of {len(wanted)} scans are not in the catalogue, the first is {first!r}; "
+                "the list was made for another catalogue."
+            )
+        return rows.to_numpy(zero_copy_only=False).astype(np.int64)
+
+    # --- a catalogue from a catalogue ---
+
+    def take(self, indices: Any) -> Catalog:
+        """The rows of ``indices`` (integers, or a mask of N booleans), in that order."""
+        indices = np.asarray(indices)
+        rows = np.flatnonzero(indices) if indices.dtype == bool else indices.astype(np.int64)
+        return Catalog(self.table.take(pa.array(rows)), self.patients_known)
+
+    def with_column(self, name: str, cells: Any) -> Catalog:
+        """A copy whose column ``name`` (new or not, N cells) holds ``cells``: how ``prepare`` fills in sha256."""
+        array = as_strings(cells, name) if name != "paths" else pa.array(cells, FIXED.field("paths").type)
+        if name == "split":
+            _check_splits(array)
+        if name in self.table.column_names:
+            table = self.table.set_column(self.table.column_names.index(name), name, array)
+        else:
+            table = self.table.append_column(name, array)
+        return Catalog(table, self.patients_known)
+
+
+def as_strings(cells: Any, name: str) -> pa.Array:
+    """One Arrow array of trimmed strings, "" for null; whole floats lose their ".0", lists are joined by "|"."""
+    if isinstance(cells, np.ndarray) and cells.dtype.kind == "U":
+        cells = cells.tolist()
+    array = cells if isinstance(cells, pa.Array | pa.ChunkedArray) else pa.array(cells)
+    array = _one(array)
+    try:
+        if pa.types.is_floating(array.type):
+            array = pc.if_else(pc.is_nan(array), None, array)
+            whole = pc.and_(pc.equal(pc.floor(array), array), pc.less(pc.abs(array), 2.0**53))
+            array = array.cast(pa.int64()) if pc.all(whole).as_py() else array
+        elif pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
+            array = pc.binary_join(array.cast(pa.list_(pa.string())), "|")
+        text = array.cast(pa.string())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise ScanlearnError(
+            f"The column {name!r} of type {array.type} cannot be read as text; leave it out."
+        ) from error
+    return pc.fill_null(pc.utf8_trim_whitespace(text), "")
+
+
+def _one(array: Any) -> pa.Array:
+    """An array of one piece: combining the chunks of a chunked array gives one, save where there is too much text."""
+    while isinstance(array, pa.ChunkedArray):
+        array = array.chunk(0) if array.num_chunks == 1 else array.combine_chunks()
+    return array
+
+
+def _check_splits(split: pa.Array) -> None:
+    for value in pc.unique(split).to_pylist():
+        if value and value not in SPLITS:
+            raise unknown("split", value, SPLITS)
