@@ -27,49 +27,48 @@ _STEP = np.uint64(_GAMMA)
 @numba.njit(inline="always")
 def _below(bits, bound):  # type: ignore[no-untyped-def]
     # An integer in 0..bound-1 from the low 21 bits, by multiplication (Lemire); the bias is below bound / 2**21.
-    return np.int64(((bits & _LOW) * np.uint64(bound)) >> _BITS)
+    return ((bits & _LOW) * bound) >> _BITS
 
 
 @numba.njit(cache=True, nogil=True)
-def _shuffle_map(keys, spatial, longest, windows, out):  # type: ignore[no-untyped-def]
+def _shuffle_map(keys, n0, n1, n2, longest0, longest1, longest2, windows, out):  # type: ignore[no-untyped-def]
     # out (N, voxels) int32: from where each voxel is taken. Each window permutes places of the original image; a later
-    # window overwrites an earlier one.
-    n0, n1, n2 = spatial
-    cells = np.empty(longest[0] * longest[1] * longest[2], np.int32)
+    # window overwrites an earlier one. All arithmetic is unsigned: mixed with signed numbers it would become floating.
+    one = np.uint64(1)
+    cells = np.empty(longest0 * longest1 * longest2, np.int32)
     for n in range(out.shape[0]):
-        source = out[n]
+        source, state = out[n], keys[n]
         for v in range(out.shape[1]):
             source[v] = v
-        state = keys[n]
         for _ in range(windows):
             sides, places = _mix(state + _STEP), _mix(state + _STEP + _STEP)
             state += _STEP + _STEP
-            s0 = 1 + _below(sides, longest[0])
-            s1 = 1 + _below(sides >> _BITS, longest[1])
-            s2 = 1 + _below(sides >> (_BITS + _BITS), longest[2])
-            a0 = _below(places, n0 - s0 + 1)
-            a1 = _below(places >> _BITS, n1 - s1 + 1)
-            a2 = _below(places >> (_BITS + _BITS), n2 - s2 + 1)
-            count = 0
+            s0 = one + _below(sides, longest0)
+            s1 = one + _below(sides >> _BITS, longest1)
+            s2 = one + _below(sides >> (_BITS + _BITS), longest2)
+            a0 = _below(places, n0 - s0 + one)
+            a1 = _below(places >> _BITS, n1 - s1 + one)
+            a2 = _below(places >> (_BITS + _BITS), n2 - s2 + one)
+            count = np.uint64(0)
             for i in range(a0, a0 + s0):
                 for j in range(a1, a1 + s1):
-                    base = (i * n1 + j) * n2 + a2
-                    for k in range(s2):
-                        cells[count] = base + k
-                        count += 1
+                    line = (i * n1 + j) * n2
+                    for k in range(line + a2, line + a2 + s2):
+                        cells[count] = k
+                        count += one
             word, left = np.uint64(0), 0
             for i in range(a0, a0 + s0):
                 for j in range(a1, a1 + s1):
-                    base = (i * n1 + j) * n2 + a2
-                    for k in range(s2):
+                    line = (i * n1 + j) * n2
+                    for k in range(line + a2, line + a2 + s2):
                         if left == 0:
                             state += _STEP
                             word, left = _mix(state), 3
                         pick = _below(word, count)
                         word >>= _BITS
                         left -= 1
-                        count -= 1
-                        source[base + k] = cells[pick]
+                        count -= one
+                        source[k] = cells[pick]
                         cells[pick] = cells[count]
 
 
@@ -89,7 +88,7 @@ def shuffle_map(keys: Tensor, spatial: Sequence[int], windows: int) -> Tensor:
     if keys.device.type != "cpu":
         return torch.stack([_shuffle_map_tensor(key, shape, longest, windows) for key in keys])
     source = np.empty((len(keys), math.prod(shape)), np.int32)
-    _shuffle_map(keys.numpy().view(np.uint64), shape, longest, windows, source)
+    _shuffle_map(keys.numpy().view(np.uint64), *map(np.uint64, (*shape, *longest)), windows, source)
     return torch.from_numpy(source)
 
 

@@ -7,19 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numba
+import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from scanlearn.errors import ScanlearnError
-from scanlearn.randomness import Draws, uniform_from
+from scanlearn.randomness import _GAMMA, Draws, _mix, uniform_from
 from scanlearn.views.op import VIEWS, Op, Params
 
-
-def place(side: Tensor, image: Tensor, margin: int, draws: Draws) -> Tensor:
-    """Uniform first corners (N, boxes, dims) that leave ``margin`` voxels at both ends, or what there is room for."""
-    free = image - side
-    least = (free // 2).clamp(max=margin)
-    return draws.integers(least, free - least, *side.shape[1:])
+_STEP = np.uint64(_GAMMA)
 
 
 def inside_boxes(start: Tensor, side: Tensor, spatial: Sequence[int]) -> Tensor:
@@ -34,8 +32,60 @@ def inside_boxes(start: Tensor, side: Tensor, spatial: Sequence[int]) -> Tensor:
     return (ranges[0].transpose(1, 2) @ rest > 0).view(len(start), *spatial)
 
 
+@numba.njit(cache=True, nogil=True)
+def _noise_into_boxes(start, side, keys, out):  # type: ignore[no-untyped-def]
+    # out (N, C, n0, n1, n2) float32; start, side (N, boxes, 3). The numbers are those of `uniform_from(keys, voxels)`,
+    # entered at the voxel's index, so boxes that overlap agree.
+    channels, n1, n2 = out.shape[1], out.shape[3], out.shape[4]
+    scale, mask = np.float32(1.0 / (1 << 24)), np.uint64(0xFFFFFF)
+    for n in range(out.shape[0]):
+        for b in range(start.shape[1]):
+            for i in range(start[n, b, 0], start[n, b, 0] + side[n, b, 0]):
+                for j in range(start[n, b, 1], start[n, b, 1] + side[n, b, 1]):
+                    for k in range(start[n, b, 2], start[n, b, 2] + side[n, b, 2]):
+                        voxel = np.uint64((i * n1 + j) * n2 + k)
+                        word = _mix(keys[n] + _STEP * (voxel // np.uint64(2) + np.uint64(1)))
+                        bits = word >> np.uint64(40) if voxel % np.uint64(2) else (word >> np.uint64(8)) & mask
+                        for c in range(channels):
+                            out[n, c, i, j, k] = np.float32(np.int32(bits)) * scale
+
+
+@numba.njit(cache=True, nogil=True)
+def _copy_boxes(x, start, side, out):  # type: ignore[no-untyped-def]
+    # x, out (N, C, n0, n1, n2); start, side (N, boxes, 3).
+    for n in range(x.shape[0]):
+        for b in range(start.shape[1]):
+            for c in range(x.shape[1]):
+                for i in range(start[n, b, 0], start[n, b, 0] + side[n, b, 0]):
+                    for j in range(start[n, b, 1], start[n, b, 1] + side[n, b, 1]):
+                        for k in range(start[n, b, 2], start[n, b, 2] + side[n, b, 2]):
+                            out[n, c, i, j, k] = x[n, c, i, j, k]
+
+
+def paint_noise(x: Tensor, start: Tensor, side: Tensor, keys: Tensor, outside: bool) -> Tensor:
+    """x with independent U[0, 1) for every voxel in the boxes (or outside them), the same in all channels."""
+    if x.device.type != "cpu" or x.dtype != torch.float32:
+        return _paint_noise_tensor(x, start, side, keys, outside)
+    missing = 5 - x.dim()  # a picture is a volume with one slice
+    volume = (*x.shape[:2], *(1,) * missing, *x.shape[2:])
+    a = F.pad(start, (missing, 0), value=0).numpy()
+    s = F.pad(side, (missing, 0), value=1).numpy()
+    if outside:
+        out = uniform_from(keys, 1, *x.shape[2:]).expand(x.shape).contiguous()
+        _copy_boxes(x.contiguous().view(volume).numpy(), a, s, out.view(volume).numpy())
+    else:
+        out = x.clone(memory_format=torch.contiguous_format)
+        _noise_into_boxes(a, s, keys.numpy().view(np.uint64), out.view(volume).numpy())
+    return out
+
+
+def _paint_noise_tensor(x: Tensor, start: Tensor, side: Tensor, keys: Tensor, outside: bool) -> Tensor:
+    painted = inside_boxes(start, side, x.shape[2:])[:, None] ^ outside
+    return torch.where(painted, uniform_from(keys, 1, *x.shape[2:]).to(x.dtype), x)
+
+
 class _Paint(Op):
-    """What both ops share: how many boxes, and the fill."""
+    """What both ops share: how many boxes, where they lie, and the fill."""
 
     def __init__(
         self,
@@ -59,20 +109,30 @@ class _Paint(Op):
         self.fill, self.max_masked_fraction = fill, max_masked_fraction
         self.keeps_unit_range = isinstance(fill, str) or 0.0 <= fill <= 1.0
 
-    def _boxes(self, side: Tensor, image: Tensor, draws: Draws) -> Params:
-        """Places for boxes of these sides (N, boxes, dims); those that were not to be drawn get sides of 0."""
-        start = place(side, image, self.margin, draws)
+    def _sides(self, u: Tensor, image: Tensor) -> Tensor:
+        """Sides (N, boxes, dims) from uniform numbers u of that shape."""
+        raise NotImplementedError
+
+    def draw(self, shape: Sequence[int], draws: Draws) -> Params:
+        dims = len(shape) - 2
+        image = torch.tensor(shape[2:], device=draws.device)
+        u = draws.uniform(self.boxes, 2 * dims + 1).double()
+        side = self._sides(u[..., :dims], image)
+        free = image - side
+        margin = (free // 2).clamp(max=self.margin)  # as much of the margin as there is room for
+        start = margin + (u[..., dims : 2 * dims] * (free - 2 * margin + 1)).long()
         chance = torch.tensor([self.first] + [self.more] * (self.boxes - 1), device=draws.device)
-        drawn = (draws.uniform(self.boxes) < chance).int().cumprod(1)[..., None]
+        drawn = (u[..., -1] < chance).long().cumprod(1)[..., None]  # a box is drawn only if all before it were
         return {"start": start, "side": side * drawn, "fill": draws.spawn_keys()}
 
-    def _noise(self, x: Tensor, params: Params) -> Tensor:
-        """Independent U[0, 1) for every voxel, the same in all channels."""
-        return uniform_from(params["fill"], 1, *x.shape[2:]).to(x.dtype)
 
-
-def _between(low: Tensor, high: Tensor, draws: Draws, boxes: int) -> Tensor:
-    return draws.integers(low, high, boxes, len(low))
+def _range(
+    image: Tensor, low: Tensor, high: Tensor, given: Sequence[int] | None, most: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Lowest and highest side for each axis: the published range or the given one, not above ``most``."""
+    if given is not None:
+        low, high = torch.full_like(image, given[0]), torch.full_like(image, given[1])
+    return torch.minimum(low, most), torch.minimum(high, most)
 
 
 @VIEWS.register("in_paint")
@@ -80,8 +140,8 @@ class InPaint(_Paint):
     """Paint up to ``boxes`` random boxes.
 
     The first box is painted with probability ``first`` and each next one with probability ``more``, if the one before
-    was. Sides are uniform in n//6..n//3 for each axis, or in ``side`` (two numbers of voxels); boxes stay ``margin``
-    voxels inside the image where there is room. ``fill``: ``noise`` is independent U[0, 1) for every voxel,
+    was. Sides are uniform in n//6..n//3 for each axis (at least 1), or in ``side`` (two voxel counts); boxes stay
+    ``margin`` voxels inside the image where there is room. ``fill``: ``noise`` is independent U[0, 1) for every voxel,
     ``constant`` one U[0, 1) for every box (later boxes on top), a number is itself. Boxes that would bring the painted
     share, overlaps counted twice, above ``max_masked_fraction`` are left out, with all after them.
     """
@@ -100,27 +160,24 @@ class InPaint(_Paint):
         super().__init__(boxes, first, more, margin, fill, max_masked_fraction, p)
         self.side = side
 
+    def _sides(self, u: Tensor, image: Tensor) -> Tensor:
+        low, high = _range(image, (image // 6).clamp(min=1), (image // 3).clamp(min=1), self.side, image)
+        return low + (u * (high - low + 1)).long()
+
     def draw(self, shape: Sequence[int], draws: Draws) -> Params:
-        image = torch.tensor(shape[2:], device=draws.device)
-        low, high = image // 6, image // 3
-        if self.side is not None:
-            low, high = torch.full_like(image, self.side[0]), torch.full_like(image, self.side[1])
-        high = torch.minimum(high, image).clamp(min=1)
-        params = self._boxes(_between(torch.minimum(low, high).clamp(min=1), high, draws, self.boxes), image, draws)
+        params = super().draw(shape, draws)
         if self.max_masked_fraction < 1.0:
-            volume = params["side"].prod(-1).cumsum(1)
-            params["side"] = params["side"] * (volume <= self.max_masked_fraction * image.prod())[..., None]
+            most = self.max_masked_fraction * float(np.prod(shape[2:]))
+            painted = params["side"].prod(-1).cumsum(1)
+            params["side"] = params["side"] * (painted <= most)[..., None]
         return params
 
     def apply(self, x: Tensor, params: Params) -> Tensor:
         start, side = params["start"], params["side"]
+        if self.fill == "noise":
+            return paint_noise(x, start, side, params["fill"], outside=False)
         if self.fill != "constant":
-            value = (
-                self._noise(x, params)
-                if self.fill == "noise"
-                else torch.tensor(self.fill, dtype=x.dtype, device=x.device)
-            )
-            return torch.where(inside_boxes(start, side, x.shape[2:])[:, None], value, x)
+            return x.masked_fill(inside_boxes(start, side, x.shape[2:])[:, None], float(self.fill))
         values = uniform_from(params["fill"], self.boxes).to(x.dtype)
         for i in range(self.boxes):
             covered = inside_boxes(start[:, i : i + 1], side[:, i : i + 1], x.shape[2:])[:, None]
@@ -151,21 +208,19 @@ class OutPaint(_Paint):
         super().__init__(boxes, 1.0, more, margin, fill, max_masked_fraction, p)
         self.removed = removed
 
-    def draw(self, shape: Sequence[int], draws: Draws) -> Params:
-        image = torch.tensor(shape[2:], device=draws.device)
-        low, high = 3 * image // 7, 4 * image // 7
-        if self.removed is not None:
-            low, high = torch.full_like(image, self.removed[0]), torch.full_like(image, self.removed[1])
-        high = torch.minimum(high, image - 1)
-        kept = image - _between(torch.minimum(low, high), high, draws, self.boxes)
-        least = (image * (1.0 - self.max_masked_fraction) ** (1 / len(image))).ceil().long()
-        return self._boxes(torch.maximum(kept, least), image, draws)
+    def _sides(self, u: Tensor, image: Tensor) -> Tensor:
+        low, high = _range(image, 3 * image // 7, 4 * image // 7, self.removed, image - 1)
+        kept = image - low - (u * (high - low + 1)).long()
+        if self.max_masked_fraction == 1.0:
+            return kept
+        share = (1.0 - self.max_masked_fraction) ** (1 / len(image))
+        return torch.maximum(kept, (image * share).ceil().long())
 
     def apply(self, x: Tensor, params: Params) -> Tensor:
+        start, side = params["start"], params["side"]
         if self.fill == "noise":
-            value = self._noise(x, params)
-        elif self.fill == "constant":
-            value = uniform_from(params["fill"], *(1,) * (x.dim() - 1)).to(x.dtype)
-        else:
-            value = torch.tensor(self.fill, dtype=x.dtype, device=x.device)
-        return torch.where(inside_boxes(params["start"], params["side"], x.shape[2:])[:, None], x, value)
+            return paint_noise(x, start, side, params["fill"], outside=True)
+        inside = inside_boxes(start, side, x.shape[2:])[:, None]
+        if self.fill != "constant":
+            return x.masked_fill(~inside, float(self.fill))
+        return torch.where(inside, x, uniform_from(params["fill"], *(1,) * (x.dim() - 1)).to(x.dtype))
