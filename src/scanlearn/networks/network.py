@@ -14,13 +14,21 @@ from scanlearn.networks.encoder import Encoder, build_encoder
 class Network(nn.Module):
     """An encoder with an optional decoder on its maps; heads of objectives and tasks stand outside.
 
-    ``network(x)`` is ``network.features(x)``.
+    ``network(x)`` is ``network.features(x)``. Grey images are repeated for an encoder of several channels.
+    ``normalise`` = {"mean": [...], "std": [...]} per channel: the encoder sees (x - mean) / std.
     """
 
-    def __init__(self, encoder: Encoder, decoder: Decoder | None = None):
+    def __init__(
+        self, encoder: Encoder, decoder: Decoder | None = None, normalise: dict[str, list[float]] | None = None
+    ):
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
+        self.normalise = normalise
+        if normalise is not None and {len(normalise.get(k, [])) for k in ("mean", "std")} != {encoder.in_channels}:
+            raise ScanlearnError(
+                f"normalise needs mean and std of {encoder.in_channels} channel(s), not {normalise}: set network.normalise."
+            )
 
     def forward(self, x: Tensor) -> list[Tensor]:
         return self.features(x)
@@ -28,12 +36,21 @@ class Network(nn.Module):
     def features(self, x: Tensor) -> list[Tensor]:
         """The encoder's maps of (N, in_channels, *spatial), fine to coarse."""
         dims, channels = self.encoder.spatial_dims, self.encoder.in_channels
+        if x.ndim == dims + 2 and x.shape[1] == 1 and channels > 1:
+            x = x.expand(-1, channels, *x.shape[2:])
         if x.ndim != dims + 2 or x.shape[1] != channels:
             raise ScanlearnError(
                 f"The network takes {dims}D images of {channels} channel(s) as (N, {channels}, "
                 f"{'H, W' if dims == 2 else 'X, Y, Z'}), not a batch of shape {tuple(x.shape)}."
             )
-        return self.encoder(x)
+        return self.encoder(self._normalised(x))
+
+    def _normalised(self, x: Tensor) -> Tensor:
+        if self.normalise is None:
+            return x
+        shape = (1, -1, *(1,) * self.encoder.spatial_dims)
+        mean, std = (x.new_tensor(self.normalise[key]).view(shape) for key in ("mean", "std"))
+        return (x - mean) / std
 
     def pooled(self, x: Tensor) -> Tensor:
         """The global average of the coarsest map, (N, num_features)."""
@@ -50,6 +67,7 @@ class Network(nn.Module):
         return {
             "encoder": self.encoder.describe(),
             "decoder": None if self.decoder is None else self.decoder.describe(),
+            "normalise": self.normalise,
         }
 
     def published_names(self) -> dict[str, str]:
@@ -75,4 +93,5 @@ def build_network(description: dict[str, Any], **defaults: Any) -> Network:
     """
     encoder = build_encoder(description["encoder"], **defaults)
     decoder = description.get("decoder")
-    return Network(encoder, None if decoder is None else build_decoder(decoder, encoder))
+    built = None if decoder is None else build_decoder(decoder, encoder)
+    return Network(encoder, built, description.get("normalise"))

@@ -70,7 +70,9 @@ class SplitBatchNorm(_BatchNorm):
         return f"{super().extra_repr()}, groups={self.groups}, always_batch_stats={self.always_batch_stats}"
 
 
-def set_batch_norm(module: nn.Module, mode: str, groups: int = 1) -> nn.Module:
+def set_batch_norm(
+    module: nn.Module, mode: str, groups: int = 1, device: torch.device | str | None = None
+) -> nn.Module:
     """Make every batch norm inside ``module`` local, synchronised or split, and return the module.
 
     Parameters, buffers and state-dict names stay the very same ones, so an optimiser built before keeps working. The
@@ -79,17 +81,18 @@ def set_batch_norm(module: nn.Module, mode: str, groups: int = 1) -> nn.Module:
     Args:
         module: any module; its batch norms of 1, 2 or 3 dimensions are found at any depth.
         mode: ``local`` (each device its own batch), ``sync`` (one batch over all ranks) or ``split``.
-        groups: for ``split``, into how many contiguous groups of equal size the batch is cut.
+        groups: for ``split``, into how many contiguous groups of equal size the batch of a device is cut; 1 is local.
+        device: where the module will run; by default where its parameters lie now.
 
     Raises:
-        ScanlearnError: unknown mode, fewer than two groups, or ``sync`` for a module that is not on a GPU.
+        ScanlearnError: unknown mode, less than one group, or ``sync`` on a CPU.
     """
     if mode not in MODES:
         raise unknown("batch norm", mode, MODES)
-    if mode == "split" and groups < 2:
-        raise ScanlearnError(f"Split batch norm needs at least 2 groups, not {groups}.")
+    if groups < 1:
+        raise ScanlearnError(f"Batch norm needs at least 1 group, not {groups}: set network.batch_norm_groups.")
     if mode == "sync":
-        return _synchronised(module)
+        return _synchronised(module, device)
     return _converted(module, groups if mode == "split" else 1)
 
 
@@ -124,9 +127,10 @@ def _as_split(old: _BatchNorm, groups: int) -> _BatchNorm:
     return new.train(old.training)
 
 
-def _synchronised(module: nn.Module) -> nn.Module:
-    first = next(module.parameters(), None)
-    if first is None or first.device.type == "cpu":
+def _synchronised(module: nn.Module, device: torch.device | str | None) -> nn.Module:
+    if device is None:
+        device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
+    if torch.device(device).type == "cpu":
         raise ScanlearnError(
             "Synchronised batch norm works on GPUs only: on the CPU use batch_norm 'local', or 'split' with groups."
         )

@@ -72,6 +72,11 @@ def load_encoder(path: str | Path) -> Encoder:
     return network.encoder
 
 
+def read_card(path: str | Path) -> dict[str, Any]:
+    """What ``save_network`` said of the network: ``network`` (description), ``parameters``, ``notes``."""
+    return _read(path)[1]
+
+
 def initialise(network: Network, path: str | Path) -> LoadReport:
     """Start ``network`` from saved weights; the report, printed, accounts for every tensor.
 
