@@ -56,6 +56,7 @@ class Resize(Op):
     """Stretch the image to ``size`` (a number or one per axis), linearly."""
 
     keeps_shape = False
+    moves = True
 
     def __init__(self, size: int | Sequence[int], antialias: bool = True):
         super().__init__()
@@ -67,6 +68,7 @@ class Resize(Op):
 
 class _Crop(Op):
     keeps_shape = False
+    moves = True
 
     def __init__(self, size: int | Sequence[int]):
         super().__init__()
@@ -122,6 +124,7 @@ class RandomResizedCrop(Op):
     """
 
     keeps_shape = False
+    moves = True
 
     def __init__(
         self,

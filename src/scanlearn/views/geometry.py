@@ -17,16 +17,10 @@ from scanlearn.views.op import VIEWS, Op, Params
 
 def mirror(x: Tensor, mirrored: Tensor) -> Tensor:
     """x (N, C, *spatial) with the axes marked in ``mirrored``, bool (N, dims), reversed sample by sample."""
-    patterns = [tuple(row) for row in mirrored.tolist()]
-    if len(set(patterns)) == 1:
-        dims = [axis + 2 for axis, yes in enumerate(patterns[0]) if yes]
-        return x.flip(dims) if dims else x
-    out = x.clone()
-    for pattern in sorted(set(patterns)):
-        if any(pattern):
-            rows = torch.tensor([i for i, p in enumerate(patterns) if p == pattern], device=x.device)
-            out[rows] = x[rows].flip([axis + 2 for axis, yes in enumerate(pattern) if yes])
-    return out
+    axes = [tuple(axis + 1 for axis, yes in enumerate(row) if yes) for row in mirrored.tolist()]
+    if not any(axes):
+        return x
+    return torch.stack([image.flip(a) if a else image for image, a in zip(x, axes, strict=True)])
 
 
 @VIEWS.register("flip")
@@ -38,6 +32,8 @@ class Flip(Op):
     ``p``, that mirror one of ``axes``; ``legacy_axes`` counts the axes as the published code does, from the channel
     axis, so that a third of the rounds do nothing and the third spatial axis is never mirrored.
     """
+
+    moves = True
 
     def __init__(
         self, p: float = 0.5, axes: Sequence[int] | None = None, mode: str = "axes", legacy_axes: bool = False
@@ -84,6 +80,8 @@ class Rotate(Op):
     last axis is turned by the same angle. Voxels are taken as square in that plane.
     """
 
+    moves = True
+
     def __init__(self, degrees: float = 10.0, interpolation: str = "linear", fill: float = 0.0, p: float = 1.0):
         super().__init__(p)
         if interpolation not in ("linear", "nearest"):
@@ -110,8 +108,6 @@ class Rotate(Op):
         )
         mode = "bilinear" if self.interpolation == "linear" else "nearest"
         turned = F.grid_sample(x - self.fill, grid, mode=mode, padding_mode="zeros", align_corners=False) + self.fill
-        if self.keeps_unit_range:
-            turned = turned.clamp_(0.0, 1.0)  # rounding of the interpolation weights
         if len(shape) == 5:
             turned = turned.unflatten(1, (shape[1], shape[4])).movedim(2, -1).contiguous()
         return turned
@@ -124,6 +120,8 @@ class QuarterTurns(Op):
     Only ``axes`` (default: all spatial axes) take part, and only axes of equal length change places, so a 64x64x32 cube
     keeps its shape. A 64x64 image has 8 (4 without ``mirror``), a 64x64x32 cube 16 (8), a 64x64x64 cube 48 (24).
     """
+
+    moves = True
 
     def __init__(self, axes: Sequence[int] | None = None, mirror: bool = True, p: float = 1.0):
         super().__init__(p)
@@ -148,13 +146,12 @@ class QuarterTurns(Op):
 
     def apply(self, x: Tensor, params: Params) -> Tensor:
         symmetries = self._symmetries(x.shape[2:])
-        out = torch.empty_like(x, memory_format=torch.contiguous_format)
-        for which in sorted(set(params["symmetry"].tolist())):
-            rows = (params["symmetry"] == which).nonzero()[:, 0]
+        images = []
+        for image, which in zip(x, params["symmetry"].tolist(), strict=True):
             order, flip = symmetries[which]
-            turned = x[rows].permute(0, 1, *(a + 2 for a in order))
-            out[rows] = turned.flip([a + 2 for a, yes in enumerate(flip) if yes])
-        return out
+            turned = image.permute(0, *(a + 1 for a in order))
+            images.append(turned.flip([a + 1 for a, yes in enumerate(flip) if yes]))
+        return torch.stack(images)
 
 
 def _is_rotation(order: Sequence[int], flip: Sequence[bool]) -> bool:

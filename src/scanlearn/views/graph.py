@@ -9,7 +9,7 @@ from torch import Tensor
 
 from scanlearn.errors import ScanlearnError, nearest
 from scanlearn.randomness import Draws
-from scanlearn.views.op import Op, build_op
+from scanlearn.views.op import Op, build_op, move_labels
 
 
 class ViewGraph:
@@ -42,20 +42,31 @@ class ViewGraph:
         """The names of the views, in the order of the recipe."""
         return list(self.ops)
 
-    def __call__(self, image: Tensor, draws: Draws) -> dict[str, Tensor]:
-        """All views of a batch: float (N, C, *spatial) in [0, 1] -> {name: (N, C', *spatial')}."""
+    def __call__(self, image: Tensor, draws: Draws, mask: Tensor | None = None) -> dict[str, Tensor]:
+        """All views of a batch: float (N, C, *spatial) in [0, 1] -> {name: (N, C', *spatial')}.
+
+        ``mask``, integer (N, 1, *spatial), follows the image into the recipe's first view and is returned as ``mask``.
+        """
         if len(draws) != len(image):
             raise ValueError(f"{len(image)} images but random streams for {len(draws)}")
         if draws.device != image.device:
             draws = Draws(draws.keys, image.device)
         made: dict[str, Tensor] = {}
+        masks: dict[str, Tensor] = {}
         for name in self._order:
             source = self.sources[name]
             x, own = image if source == "image" else made[source], draws.child(name)
+            followed = None if mask is None else (mask if source == "image" else masks[source])
             for i, op in enumerate(self.ops[name]):
-                x = op(x, own.child(str(i)))
+                params = op.sample(x.shape, own.child(str(i)))
+                x = op.replay(x, params)
+                if followed is not None and op.moves:
+                    followed = move_labels(followed, op, params)
             made[name] = x
-        return {name: made[name] for name in self.ops}
+            if followed is not None:
+                masks[name] = followed
+        views = {name: made[name] for name in self.ops}
+        return views if mask is None else {**views, "mask": masks[self.names[0]]}
 
     @staticmethod
     def _read(name: str, view: Any, settings: Mapping[str, Any]) -> tuple[str, list[Any]]:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from scanlearn.errors import ScanlearnError
@@ -40,7 +41,8 @@ class Op:
     """
 
     keeps_shape = True  # the result has the shape of the input
-    keeps_unit_range = True  # values in [0, 1] stay in [0, 1]
+    keeps_unit_range = True  # values in [0, 1] stay there, to rounding
+    moves = False  # anatomy changes its place, so a mask has to follow
 
     def __init__(self, p: float = 1.0):
         if not 0.0 <= p <= 1.0:
@@ -67,7 +69,7 @@ class Op:
         """``apply`` on the chosen samples only. Returns x itself where nothing was chosen."""
         if "chosen" not in params:
             return self.apply(x, params)
-        return change_rows(x, params["chosen"], self, {k: v for k, v in params.items() if k != "chosen"})
+        return apply_to(x, [(params["chosen"], self, {k: v for k, v in params.items() if k != "chosen"})])
 
     def __call__(self, x: Tensor, draws: Draws) -> Tensor:
         return self.replay(x, self.sample(x.shape, draws))
@@ -77,15 +79,32 @@ class Op:
         return f"{type(self).__name__}({settings})"
 
 
-def change_rows(x: Tensor, rows: Tensor, op: Op, params: Params) -> Tensor:
-    """x with ``op.apply`` done to the samples in ``rows`` (bool (N,)) and the others copied."""
-    count = int(rows.sum())
-    if count == len(x):
-        return op.apply(x, params)
-    if count == 0:
-        return x
-    which = rows.nonzero()[:, 0]
-    return x.index_copy(0, which, op.apply(x[which], {k: v[which] for k, v in params.items()}))
+def apply_to(x: Tensor, choices: Sequence[tuple[Tensor, Op, Params]]) -> Tensor:
+    """x with each op done to its rows, bool (N,), no row in two choices. Returns x itself if no row is chosen."""
+    images: list[Tensor] | None = None
+    for rows, op, params in choices:
+        which = rows.nonzero()[:, 0]
+        if len(which) == len(x):
+            return op.apply(x, params)
+        if len(which) > 0:
+            part = {name: value.index_select(0, which) for name, value in params.items()}
+            changed = op.apply(x.index_select(0, which), part)
+            images = images or list(x.unbind())
+            for row, image in zip(which.tolist(), changed.unbind(), strict=True):
+                images[row] = image
+    return x if images is None else torch.stack(images)  # one copy, where indexed assignment makes two slow ones
+
+
+def move_labels(mask: Tensor, op: Op, params: Params) -> Tensor:
+    """A label map, integer (N, 1, *spatial), moved as ``op`` with these parameters moves its image.
+
+    Every class is moved as an image of 0 and 1, and each voxel takes the class with the largest share there; what comes
+    from outside the image is background.
+    """
+    if isinstance(op, OneOf):
+        raise ScanlearnError("A mask cannot follow one_of with ops that move the image; write those ops one by one.")
+    shares = F.one_hot(mask[:, 0].long(), int(mask.max()) + 1).movedim(-1, 1).float()
+    return op.replay(shares, params).argmax(dim=1, keepdim=True).to(mask.dtype)
 
 
 def build_op(spec: str | Mapping[str, Any]) -> Op:
@@ -118,6 +137,7 @@ class OneOf(Op):
         if not all(op.keeps_shape for op in self.ops):
             raise ScanlearnError("one_of can only choose among ops that keep the shape of the image.")
         self.keeps_unit_range = all(op.keeps_unit_range for op in self.ops)
+        self.moves = any(op.moves for op in self.ops)
 
     def draw(self, shape: Sequence[int], draws: Draws) -> Params:
         edges = torch.tensor(self.weights, device=draws.device).cumsum(0)
@@ -130,11 +150,9 @@ class OneOf(Op):
         return params
 
     def apply(self, x: Tensor, params: Params) -> Tensor:
-        out = x
+        choices = []
         for i, op in enumerate(self.ops):
             own = {k.removeprefix(f"{i}."): v for k, v in params.items() if k.startswith(f"{i}.")}
             rows = params["choice"] == i
-            if "chosen" in own:
-                rows = rows & own.pop("chosen")
-            out = change_rows(out, rows, op, own)
-        return out
+            choices.append((rows & own.pop("chosen") if "chosen" in own else rows, op, own))
+        return apply_to(x, choices)
