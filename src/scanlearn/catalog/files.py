@@ -11,15 +11,15 @@ from pathlib import Path
 
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".nii", ".nii.gz", ".mha", ".mhd", ".nrrd", *DICOM_SUFFIXES)
-_LONGEST_FIRST = sorted(IMAGE_SUFFIXES, key=len, reverse=True)
 _UID = re.compile(r"\d+(?:\.\d+){5,}")
 _LONGEST_NAME = 120  # characters of a scan_id; file systems allow 255 bytes and other endings are added
 
 
 def suffix_of(name: str) -> str:
     """The image suffix of a file name in lower case ("scan.NII.gz" -> ".nii.gz"), "" if it has none."""
-    lower = name.lower()
-    return next((suffix for suffix in _LONGEST_FIRST if lower.endswith(suffix)), "")
+    lower = name[-8:].lower()  # longer than any suffix; tables have millions of names
+    ending = ".nii.gz" if lower.endswith(".nii.gz") else lower[lower.rfind(".") :] if "." in lower else ""
+    return ending if ending in IMAGE_SUFFIXES else ""
 
 
 def stem_of(path: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from scanlearn.catalog.assemble import Found, assemble
 from scanlearn.catalog.columns import SPLIT_WORDS, normal
 from scanlearn.catalog.dicom import Header, group_series, read_headers
-from scanlearn.catalog.files import IMAGE_SUFFIXES, is_dicom
+from scanlearn.catalog.files import DICOM_SUFFIXES, IMAGE_SUFFIXES, suffix_of
 from scanlearn.catalog.masks import FOLDER_PAIRS, pair_masks, sounds_like_mask
 from scanlearn.catalog.table import Catalog
 from scanlearn.console import say, warn
@@ -41,8 +41,8 @@ def catalog_of_files(root: Path, files: list[str], patient_is_folder: bool = Fal
     several = len({*folders} - {""}) > 1
     found = Found(
         names=_names(series, root.name),
-        paths=[[str(root / file) for file in members] for members in series],
-        masks=[str(root / mask) if mask else "" for mask in mask_of],
+        paths=[[f"{root}/{file}" for file in members] for members in series],
+        masks=[f"{root}/{mask}" if mask else "" for mask in mask_of],
         headers=[headers.get(file) for file in first],
         dataset=root.name,
         said={
@@ -63,8 +63,8 @@ def find_series(root: Path, images: list[str]) -> tuple[list[list[str]], dict[st
 
     DICOM files without pixels (reports, plans) and segmentations are left out, and it is said how many.
     """
-    dicom = [file for file in images if is_dicom(root / file)]
-    headers = dict(zip(dicom, read_headers([str(root / file) for file in dicom]), strict=True))
+    dicom = [file for file in images if suffix_of(file) in ("", *DICOM_SUFFIXES)]  # listed without a suffix: DICOM
+    headers = dict(zip(dicom, read_headers([f"{root}/{file}" for file in dicom]), strict=True))
     broken = [file for file in dicom if headers[file] is None]
     if broken:
         warn(f"{len(broken)} of {len(dicom)} DICOM headers cannot be read, the first is {broken[0]}.")

@@ -38,13 +38,13 @@ class Labels:
             return self.codes
         return ~np.isnan(self.codes if self.codes.ndim == 1 else self.codes[:, :1].reshape(-1))
 
-    def membership(self) -> np.ndarray:
-        """bool (N, K): which scans show which class; rows of missing labels are all False."""
+    def shown(self) -> tuple[np.ndarray, np.ndarray]:
+        """(row, class) of every class that a scan shows, two int64 arrays sorted by row; none for numbers and masks."""
         if self.kind == "class":
-            return self.codes[:, None] == np.arange(len(self.classes))
-        if self.kind == "multilabel":
-            return self.codes > 0
-        return np.zeros((len(self.codes), 0), bool)
+            rows = np.flatnonzero(self.codes >= 0)
+            return rows, self.codes[rows]
+        found = np.nonzero(self.codes > 0) if self.kind == "multilabel" else (np.zeros(0, np.int64),) * 2
+        return found[0], found[1]
 
 
 def labels_of(cells: pa.Array, name: str, kind: str | None = None) -> Labels:

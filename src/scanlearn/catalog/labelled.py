@@ -1,0 +1,95 @@
+"""A few labelled scans out of many: the label budgets of a study, each contained in the next."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+
+from scanlearn.catalog.groups import random_keys, sorted_codes
+from scanlearn.catalog.labels import Labels
+from scanlearn.catalog.strata import group_strata
+from scanlearn.catalog.table import Catalog
+from scanlearn.errors import ScanlearnError
+
+
+def pick_labelled(
+    catalog: Catalog, rows: np.ndarray, target: str, count: int | Literal["all"], seed: int
+) -> np.ndarray:
+    """Choose ``count`` of the ``rows`` that have a label in ``target``: int64 (count,) rows.
+
+    Every class is there at least once, and the classes come in the proportion of all labelled ``rows``. Within a class
+    no scan is a patient's second before every patient gave one. There is one order of all labelled scans for each seed,
+    and the first ``count`` are returned: 50 scans are the first 50 of the 100. Ids and labels decide, the order of rows
+    does not.
+
+    Args:
+        target: label column, or "mask" for scans that have a mask.
+        count: how many, or "all" that are labelled.
+
+    Raises:
+        ScanlearnError: fewer labelled scans than ``count``, or ``count`` too small to show every class.
+    """
+    rows = np.unique(np.asarray(rows, np.int64))
+    labels = catalog.labels(target)
+    rows = rows[labels.labelled[rows]]
+    if not len(rows):
+        raise ScanlearnError(f"None of the scans has a label in {target!r}; choose another column or other scans.")
+    if count != "all" and not 1 <= count <= len(rows):
+        raise ScanlearnError(f"{count} labelled scans were asked for, but {len(rows)} have a label in {target!r}.")
+    order, needed = _order(catalog, rows, labels, seed)
+    if count != "all" and count < needed:
+        raise ScanlearnError(
+            f"{count} labelled scans cannot show every class of {target!r}; ask for {needed} at least, or for 'all'."
+        )
+    return rows[order if count == "all" else order[:count]]
+
+
+def _order(catalog: Catalog, rows: np.ndarray, labels: Labels, seed: int) -> tuple[np.ndarray, int]:
+    """Indices into ``rows`` in the order in which they are picked, and how many it takes to show every class."""
+    chosen = Labels(labels.kind, labels.classes, labels.codes[rows])
+    keys = random_keys(seed, catalog.array("scan_id").take(pa.array(rows)).to_pylist())
+    patient, _ = sorted_codes(catalog.array("patient_id").take(pa.array(rows)))
+    first = _one_of_each(chosen, patient, keys)
+    later = np.ones(len(rows), np.int64)
+    later[first] = 0
+    # Its place in its class: a scan that is its patient's first comes before all second ones.
+    turn = _rank_within(patient, np.lexsort((keys, later)))
+    stratum = group_strata(chosen, np.arange(len(rows)), len(rows))
+    place = _rank_within(stratum, np.lexsort((keys, turn, later)))
+    time = (place + 0.5) / np.bincount(stratum)[stratum]
+    order = np.lexsort((keys, time, later))
+    order[: len(first)] = first
+    return order, len(first)
+
+
+def _one_of_each(labels: Labels, patient: np.ndarray, keys: np.ndarray) -> np.ndarray:
+    """Few scans (n,) that together show every class; rare classes choose first, if they can from new patients."""
+    rows, classes = labels.shown()
+    by_class = np.argsort(classes, kind="stable")
+    ends = np.cumsum(np.bincount(classes, minlength=len(labels.classes)))
+    candidates_of = np.split(rows[by_class], ends[:-1]) if len(ends) else []
+    starts = np.searchsorted(rows, np.arange(len(patient) + 1))
+    seen = np.zeros(len(labels.classes), bool)
+    asked = np.zeros(len(patient), bool)  # indexed by patient
+    picked: list[int] = []
+    for index in sorted(range(len(candidates_of)), key=lambda i: len(candidates_of[i])):
+        candidates = candidates_of[index]
+        if seen[index] or not len(candidates):
+            continue
+        scan = int(candidates[np.lexsort((keys[candidates], asked[patient[candidates]]))[0]])
+        picked.append(scan)
+        asked[patient[scan]] = True
+        seen[classes[starts[scan] : starts[scan + 1]]] = True
+    return np.array(picked, np.int64)
+
+
+def _rank_within(group: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """int64 (n,): the place of each element among those of its group, when all are visited in ``order``."""
+    order = order[np.argsort(group[order], kind="stable")]
+    starts = np.flatnonzero(np.diff(group[order], prepend=-1))
+    place = np.arange(len(order)) - np.repeat(starts, np.diff(np.append(starts, len(order))))
+    rank = np.empty(len(order), np.int64)
+    rank[order] = place
+    return rank
