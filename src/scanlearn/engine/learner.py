@@ -7,10 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from scanlearn.engine.recipe import NetworkSettings, Recipe
-from scanlearn.networks.decoder import build_decoder
-from scanlearn.networks.encoder import build_encoder
-from scanlearn.networks.network import Network
+from scanlearn.engine.recipe import Recipe
+from scanlearn.networks.network import Network, build_network
 from scanlearn.networks.norm import set_batch_norm
 from scanlearn.objectives.objective import Objective, build_objective
 from scanlearn.objectives.step import Step
@@ -67,20 +65,13 @@ class Learner(nn.Module):
             objective.after_update()
 
 
-def build_network(settings: NetworkSettings, spatial_dims: int, channels: int) -> Network:
-    """Encoder and decoder as the recipe describes them, freshly initialised."""
-    encoder = build_encoder({"spatial_dims": spatial_dims, "in_channels": channels, **settings.encoder})
-    decoder = None
-    if settings.decoder is not None:
-        described = {"out_channels": channels, **settings.decoder}
-        decoder = build_decoder(described, encoder, described.pop("out_channels"))
-    return Network(encoder, decoder)
-
-
 def build_learner(recipe: Recipe, seed: int, world_size: int, network: Network | None = None) -> Learner:
     """Network + objectives of a recipe; the same seed gives the same weights on every rank."""
     torch.manual_seed(seed)
-    network = network or build_network(recipe.network, recipe.spatial_dims, recipe.channels)
+    if network is None:
+        settings = recipe.network
+        parts = {"encoder": settings.encoder, "decoder": settings.decoder, "normalise": settings.normalise}
+        network = build_network(parts, spatial_dims=recipe.spatial_dims, in_channels=recipe.channels)
     groups = max(recipe.network.batch_norm_groups // world_size, 1)
     set_batch_norm(network, recipe.network.batch_norm, groups)
     objectives = {

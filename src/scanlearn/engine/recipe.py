@@ -28,6 +28,8 @@ class NetworkSettings:
     # also works on one device. sync: statistics over all devices (GPU only).
     batch_norm: str = "local"
     batch_norm_groups: int = 8  # of the global batch, for split
+    # {mean: [...], std: [...]} per channel: the encoder sees (x - mean) / std, while views and targets stay in [0, 1].
+    normalise: dict[str, list[float]] | None = None
     freeze_encoder: bool = False  # its parameters and its batch-norm statistics stay as they are
 
 
@@ -156,17 +158,13 @@ def with_base(data: dict[str, Any]) -> dict[str, Any]:
     if "base" not in data:
         return data
     base = with_base(recipe_dict(data["base"]))
-    return _merge(base, {k: v for k, v in data.items() if k != "base"})
+    return {**base, **{k: _merge(base.get(k), v) for k, v in data.items() if k != "base"}}
 
 
-def _merge(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    if "name" in new and "name" in old and "network" not in new and new["name"] != old["name"]:
+def _merge(old: Any, new: Any) -> Any:
+    if not isinstance(old, dict) or not isinstance(new, dict) or new.get("name", old.get("name")) != old.get("name"):
         return new
-    merged = dict(old)
-    for key, value in new.items():
-        both = isinstance(value, dict) and isinstance(old.get(key), dict)
-        merged[key] = _merge(old[key], value) if both else value
-    return merged
+    return {**old, **{key: _merge(old.get(key), value) for key, value in new.items()}}
 
 
 def load_recipe(name_or_path: str | Path, overrides: dict[str, Any] | None = None) -> Recipe:

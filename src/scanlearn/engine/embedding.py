@@ -1,0 +1,89 @@
+"""One feature vector per scan: the whole image in 2D, the mean over a grid of patches in 3D."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from scanlearn.scans.intensity import to_unit
+from scanlearn.scans.store import Box, Store
+
+
+def grid_boxes(shape: Sequence[int], size: Sequence[int]) -> list[Box]:
+    """Boxes of ``size`` that cover ``shape`` evenly; a scan smaller than the box lies in its middle.
+
+    >>> grid_boxes((10,), (6,))
+    [((0,), (6,)), ((4,), (10,))]
+    """
+    axes = []
+    for length, side in zip(shape, size, strict=True):
+        count = max(-(-length // side), 1)
+        if count == 1:
+            axes.append([-((side - length) // 2)])
+        else:
+            axes.append([round(i * (length - side) / (count - 1)) for i in range(count)])
+    starts = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(axes)).tolist()
+    return [(tuple(start), tuple(a + b for a, b in zip(start, size, strict=True))) for start in starts]
+
+
+def resize_images(images: Tensor, size: Sequence[int]) -> Tensor:
+    """2D images (N, C, H, W) at another size, antialiased."""
+    if tuple(images.shape[2:]) == tuple(size):
+        return images
+    return F.interpolate(images, size=tuple(size), mode="bilinear", antialias=True, align_corners=False)
+
+
+def scan_batches(
+    store: Store, rows: np.ndarray, size: Sequence[int], device: torch.device | str = "cpu", batch_size: int = 64
+) -> Iterator[tuple[np.ndarray, Tensor]]:
+    """Deterministic network inputs: (row of each item (n,), images (n, C, *size) in [0, 1]), rows in order.
+
+    A 2D scan is one item, resized; a 3D scan is as many items as it has grid patches.
+    """
+    if store.spatial_dims == 2:
+        items = [(int(row), None) for row in rows]
+    else:
+        items = [(int(row), box) for row in rows for box in grid_boxes(store.shape(int(row)), size)]
+    for start in range(0, len(items), batch_size):
+        part = items[start : start + batch_size]
+        which = np.array([row for row, _ in part])
+        boxes = None if store.spatial_dims == 2 else [box for _, box in part if box is not None]
+        raw = torch.from_numpy(np.stack(store.read(which, boxes))).to(device)
+        low, high = (torch.from_numpy(bound).to(device) for bound in store.window(which))
+        images = to_unit(raw, low, high)
+        yield which, resize_images(images, size) if store.spatial_dims == 2 else images
+
+
+@torch.no_grad()
+def embed_scans(
+    embed: Callable[[Tensor], Tensor],
+    store: Store,
+    rows: Sequence[int] | np.ndarray,
+    *,
+    size: Sequence[int],
+    device: torch.device | str = "cpu",
+    batch_size: int = 64,
+) -> np.ndarray:
+    """Features of scans, float32 (n, num_features), in the order of ``rows``.
+
+    Args:
+        embed: images (n, C, *size) in [0, 1] -> features (n, num_features); the caller puts it in evaluation mode.
+        size: what the network was trained on.
+    """
+    rows = np.asarray(rows)
+    place = {int(row): i for i, row in enumerate(rows)}
+    sums: np.ndarray | None = None
+    counts = np.zeros(len(rows), np.float32)
+    for which, images in scan_batches(store, rows, size, device, batch_size):
+        features = embed(images).float().cpu().numpy()
+        if sums is None:
+            sums = np.zeros((len(rows), features.shape[1]), np.float32)
+        at = np.array([place[int(row)] for row in which])
+        np.add.at(sums, at, features)
+        np.add.at(counts, at, 1.0)
+    assert sums is not None
+    return sums / counts[:, None]

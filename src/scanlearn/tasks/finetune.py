@@ -1,0 +1,255 @@
+"""Fine-tuning with few labels, the from-scratch twin included, and one test on patients nobody trained on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from scanlearn.catalog.labels import Labels
+from scanlearn.catalog.splits import pick_labelled
+from scanlearn.console import say, warn
+from scanlearn.engine.recipe import Recipe, override, parse_recipe, recipe_dict, with_base
+from scanlearn.engine.run_folder import RunFolder, write_json
+from scanlearn.engine.train import Training, train
+from scanlearn.errors import ScanlearnError, unknown
+from scanlearn.scans.store import Store, open_store
+from scanlearn.tasks.classify import test_classifier
+from scanlearn.tasks.frozen import finetune_frozen
+from scanlearn.tasks.segment import test_segmenter
+from scanlearn.tasks.trained import save_head
+from scanlearn.weights.encoder import read_card
+
+TASKS = ("classify", "segment")
+MODES = ("full", "linear", "frozen")
+
+
+def finetune(
+    store: str | Path | Store,
+    task: str,
+    *,
+    out: str | Path,
+    init: str | Path = "none",
+    like: str | Path | None = None,
+    target: str | None = None,
+    labels: int | str = "all",
+    mode: str = "full",
+    recipe: str | Path | None = None,
+    seed: int = 0,
+    resume: bool = False,
+    workers: int = 0,
+    settings: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Fine-tune on labelled training scans and test once on the store's test part.
+
+    Args:
+        store: a prepared data set with labels or masks.
+        task: classify | segment.
+        out: the run folder to write.
+        init: weights to start from, or "none" for the from-scratch twin.
+        like: with init "none": a run whose architecture and input size the twin takes.
+        target: classify: the label column.
+        labels: number of labelled training scans to use, or "all".
+        mode: full (everything trains) | linear (head on the frozen encoder) | frozen (logistic regression on features).
+        recipe: another recipe than finetune_classify / finetune_segment.
+        seed: chooses the labelled scans, new weights and everything drawn.
+        settings: recipe settings to change.
+
+    Returns:
+        What is written to results.json: ``{"task", "target", "labels", "test": metrics, ...}``.
+    """
+    store = store if isinstance(store, Store) else open_store(store)
+    if task not in TASKS:
+        raise unknown("task", task, TASKS)
+    if mode not in MODES:
+        raise unknown("mode", mode, MODES)
+    init = str(init)
+    source = init if init != "none" else (str(like) if like else None)
+    column = target_labels(store, task, target)
+    rows = choose_rows(store, task, target, column, labels, seed)
+    plan = fill_in(task, store, source, column, recipe, settings, mode)
+    facts = {
+        "task": task,
+        "target": target,
+        "mode": mode,
+        "init": Path(init).name if init != "none" else "none",
+        "seed": seed,
+        "labelled_scans": len(rows),
+        "labelled_patients": len(np.unique(store.catalog.patients[rows])),
+        "classes": column.classes if task == "classify" else ["background", *store.mask_classes],
+        "multilabel": column.kind == "multilabel",
+        "input_size": list(plan.size or plan.views["image"]["ops"][0]["random_resized_crop"]["size"]),
+        "store_settings": store.info["settings"],
+    }
+    say(
+        f"{task}: {facts['labelled_scans']} labelled scans of {facts['labelled_patients']} patients, from {facts['init']}."
+    )
+    if task == "classify" and mode == "frozen":
+        results = finetune_frozen(store, init, column, rows, Path(out), facts, plan)
+    else:
+        results = _train_and_test(store, task, column, rows, plan, Path(out), facts, init, seed, resume, workers)
+    show(results)
+    return results
+
+
+def _train_and_test(
+    store: Store,
+    task: str,
+    column: Labels,
+    rows: np.ndarray,
+    plan: Recipe,
+    out: Path,
+    facts: dict[str, Any],
+    init: str,
+    seed: int,
+    resume: bool,
+    workers: int,
+) -> dict[str, Any]:
+    training = Training(
+        rows=rows,
+        labels=column.codes if task == "classify" else None,
+        masks=task == "segment",
+        parts={"fine-tuning": rows, "val": np.asarray(store.splits["val"]), "test": np.asarray(store.splits["test"])},
+        notes={"task": task, "init": facts["init"]},
+    )
+    check_not_seen(init, store)
+    weights = None if init == "none" else init
+    result = train(plan, store, training, out, seed=seed, init=weights, resume=resume, workers=workers)
+    if result.stopped:
+        raise ScanlearnError(f"The run was stopped at step {result.steps}; go on with --resume.")
+    run = RunFolder(out)
+    save_head(result.learner.objectives[task], run.encoder, facts)
+    network = result.network.eval()
+    head = result.learner.objectives[task].eval()
+    device = next(network.parameters()).device
+    with torch.no_grad():
+        tested = (
+            test_classifier(network, head, store, column, facts, run, device)
+            if task == "classify"
+            else test_segmenter(network, store, facts, run, device)
+        )
+    results = {**facts, "steps": result.steps, **tested}
+    write_json(run.results, results)
+    return results
+
+
+def target_labels(store: Store, task: str, target: str | None) -> Labels:
+    """The labels to learn; for segment, which scans have a mask."""
+    if task == "segment":
+        if not store.has_masks:
+            raise ScanlearnError(f"{store.path.name} holds no masks: prepare it from a source with a mask column.")
+        return Labels("mask", [], np.asarray(store.masked))
+    if target is None:
+        columns = ", ".join(store.catalog.label_columns) or "none"
+        raise ScanlearnError(f"Say which label column to learn with --target; the store has: {columns}.")
+    labels = store.catalog.labels(target)
+    if labels.kind not in ("class", "multilabel"):
+        raise ScanlearnError(f"The column {target!r} holds a {labels.kind}; classification needs classes.")
+    return labels
+
+
+def choose_rows(
+    store: Store, task: str, target: str | None, column: Labels, labels: int | str, seed: int
+) -> np.ndarray:
+    """Labelled training rows: the same for every method at one (labels, seed), and nested in the count."""
+    rows = np.asarray(store.splits["train"])
+    return pick_labelled(
+        store.catalog, rows[column.labelled[rows]], target if task == "classify" else None, labels, seed
+    )
+
+
+def fill_in(
+    task: str,
+    store: Store,
+    source: str | None,
+    column: Labels,
+    recipe: str | Path | None,
+    settings: dict[str, Any] | None,
+    mode: str,
+) -> Recipe:
+    """The recipe with everything that follows from the store and from the weights: network, input size, classes."""
+    data = with_base(recipe_dict(recipe or f"finetune_{task}"))
+    data["spatial_dims"] = store.spatial_dims
+    settings = dict(settings or {})
+    if source is not None:
+        card = read_card(source)
+        data["network"] = {**data["network"], **card["network"]}
+        if card["notes"].get("input_size"):
+            settings.setdefault("size", card["notes"]["input_size"])
+        data["channels"] = card["network"]["encoder"].get("in_channels", 1)
+    size = settings.pop("size", None)
+    if size is None and store.spatial_dims == 2:
+        size = list(store.shape(0))
+    for key, value in settings.items():
+        override(data, key, value)
+    classes = len(column.classes) if task == "classify" else len(store.mask_classes) + 1
+    data["objectives"][task] |= {
+        "classes": classes,
+        **({"multilabel": column.kind == "multilabel"} if task == "classify" else {}),
+    }
+    set_size(data, task, size, store.spatial_dims)
+    network = dict(data["network"])
+    if isinstance(network["encoder"], str):
+        network["encoder"] = {"name": network["encoder"]}
+    if task == "classify":
+        network["decoder"] = None
+        network["freeze_encoder"] = mode == "linear"
+    else:
+        default = "unet" if network["encoder"]["name"] == "unet" else "unet_blocks"
+        decoder = network.get("decoder") or default
+        network["decoder"] = {**({"name": decoder} if isinstance(decoder, str) else decoder), "out_channels": classes}
+    network["batch_norm"] = "local"
+    data["network"] = network
+    return parse_recipe(data)
+
+
+def set_size(data: dict[str, Any], task: str, size: Any, spatial_dims: int) -> None:
+    """2D classification crops to the network's size; everything else reads patches of that size."""
+    if size is None:
+        return
+    ops = data["views"]["image"]["ops"]
+    crops = [op["random_resized_crop"] for op in ops if isinstance(op, dict) and "random_resized_crop" in op]
+    if spatial_dims == 2 and crops:
+        crops[0]["size"] = list(size)
+        return
+    data["views"]["image"]["ops"] = [op for op in ops if not (isinstance(op, dict) and "random_resized_crop" in op)]
+    data["size"] = list(size)
+
+
+def check_not_seen(init: str, store: Store) -> None:
+    """Refuse to test on patients that the weights were pre-trained on, where the run says which they were."""
+    saved = Path(init) / "splits.json"
+    if init == "none" or not saved.is_file():
+        return
+    environment = json.loads((Path(init) / "environment.json").read_text())
+    if environment.get("store") != store.info["key"]:
+        warn("the weights come from another store; only patients of this one could be checked for leaks.")
+        return
+    parts = json.loads(saved.read_text())
+    seen = set(parts.get("splits", parts).get("pre-training", []))
+    tested = np.asarray(store.catalog.column("scan_id"))[np.asarray(store.splits["test"])]
+    patient = dict(zip(store.catalog.column("scan_id"), store.catalog.patients, strict=True))
+    seen_patients = {patient[s] for s in seen if s in patient}
+    shared = {patient[t] for t in tested} & seen_patients
+    if shared:
+        raise ScanlearnError(
+            f"{len(shared)} patients of the test part were in the pre-training of {Path(init).name}, so its test would be "
+            "worthless: pre-train with --part train."
+        )
+
+
+def show(results: dict[str, Any]) -> None:
+    """The main figures, with their intervals."""
+    test = results["test"]
+    names = (
+        ("auroc", "ap", "accuracy", "sensitivity", "specificity")
+        if results["task"] == "classify"
+        else ("dice", "iou", "hd95")
+    )
+    for name in names:
+        figure = test["macro"][name]
+        say(f"  {name:12} {figure['value']:.3f}  (95 % interval {figure['low']:.3f} to {figure['high']:.3f})")
+    say(f"  on {test['cases']} scans of {test['patients']} held-out patients; patients resampled for the interval")

@@ -1,0 +1,79 @@
+"""Frozen fine-tuning: a logistic regression on features that no label has touched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from scanlearn.catalog.labels import Labels
+from scanlearn.catalog.splits import assert_disjoint
+from scanlearn.engine.recipe import Recipe
+from scanlearn.engine.run_folder import RunFolder, write_json
+from scanlearn.errors import ScanlearnError
+from scanlearn.scans.store import Store
+from scanlearn.tasks.classify import judge, labelled_parts
+from scanlearn.tasks.probe import features_of
+from scanlearn.tasks.trained import save_head
+from scanlearn.weights.encoder import load_network, save_network
+
+
+def finetune_frozen(
+    store: Store, init: str, column: Labels, rows: np.ndarray, out: Path, facts: dict[str, Any], plan: Recipe
+) -> dict[str, Any]:
+    """Fit on the labelled rows, test on the test part. The head is stored as a linear layer on the raw features."""
+    if init == "none":
+        raise ScanlearnError("mode frozen needs features: give the run whose encoder makes them with --init.")
+    parts = labelled_parts(store, column)
+    assert_disjoint(store.catalog, {"fine-tuning": rows, **parts})
+    run = RunFolder(out)
+    run.create(resume=False)
+    plan.save(run.recipe)
+    features = {part: features_of(init, store, which) for part, which in {"train": rows, **parts}.items()}
+    weight, bias = logistic_regression(
+        features.pop("train"), column.codes[rows], facts["multilabel"], len(column.classes)
+    )
+    head = {"head.1.weight": torch.from_numpy(weight), "head.1.bias": torch.from_numpy(bias)}
+    save_network(load_network(init), run.encoder, input_size=facts["input_size"], task="classify", init=facts["init"])
+    save_head(head, run.encoder, facts)
+    tested = judge(
+        lambda x: x @ head["head.1.weight"].T + head["head.1.bias"], features, parts, store, column, facts, run
+    )
+    results = {**facts, "steps": 0, **tested}
+    write_json(run.results, results)
+    run.release()
+    return results
+
+
+def logistic_regression(
+    features: np.ndarray, codes: np.ndarray, multilabel: bool, classes: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """(weight (K, d), bias (K,)) float32 on raw features, fitted on standardised ones (scikit-learn, C = 5 / d).
+
+    Two classes become the logits (0, z); labels of several kinds are fitted one by one on the scans that have them.
+    """
+    mean, spread = features.mean(0), features.std(0) + 1e-6
+    x = (features - mean) / spread
+    if multilabel:
+        fits = [_fit(x[~np.isnan(c)], c[~np.isnan(c)].astype(int)) for c in codes.T]
+        weight = np.stack([w[0] for w, _ in fits])
+        bias = np.array([b[0] for _, b in fits])
+    else:
+        weight, bias = np.zeros((classes, x.shape[1])), np.full(classes, -30.0)  # a class without a label: never
+        present = np.unique(codes)
+        w, b = _fit(x, codes)
+        if len(present) == 2:
+            w, b = np.concatenate([np.zeros_like(w), w]), np.concatenate([np.zeros_like(b), b])
+        weight[present], bias[present] = w, b
+    return (weight / spread).astype(np.float32), (bias - (weight / spread) @ mean).astype(np.float32)
+
+
+def _fit(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    from sklearn.linear_model import LogisticRegression
+
+    if len(np.unique(y)) < 2:
+        raise ScanlearnError("The labelled scans are all of one class: choose more labels.")
+    model = LogisticRegression(C=5.0 / x.shape[1], max_iter=1000).fit(x, y)
+    return model.coef_, model.intercept_

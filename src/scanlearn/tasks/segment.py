@@ -1,0 +1,92 @@
+"""Testing a segmenter: sliding windows over whole scans, overlap and surface distance of each case, pictures of some."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from scanlearn.console import track
+from scanlearn.engine.run_folder import RunFolder
+from scanlearn.networks.network import Network
+from scanlearn.scans.intensity import to_unit
+from scanlearn.scans.store import Store
+from scanlearn.tasks.segmentation_metrics import segmentation_case, segmentation_metrics
+from scanlearn.tasks.sliding import sliding_window_logits
+
+SHOWN = 8  # cases kept as pictures: the worst and the best
+
+
+def segment_image(network: Network, image: Tensor, size: Sequence[int]) -> np.ndarray:
+    """Classes, uint8 (*S), of one image (C, *S) in [0, 1] by a sliding window of ``size``."""
+    logits = sliding_window_logits(network, None, image[None], tuple(size))
+    return logits[0].argmax(dim=0).to(torch.uint8).cpu().numpy()
+
+
+def read_unit(store: Store, row: int, device: torch.device) -> Tensor:
+    """One whole scan (C, *S) in [0, 1]."""
+    raw = torch.from_numpy(store.read([row])[0][None]).to(device)
+    low, high = (torch.from_numpy(bound).to(device) for bound in store.window([row]))
+    return to_unit(raw, low, high)[0]
+
+
+def test_segmenter(
+    network: Network, store: Store, facts: dict[str, Any], run: RunFolder, device: torch.device
+) -> dict[str, Any]:
+    """Segment every masked scan of the test part once.
+
+    Writes cases.parquet (scan_id and figures of each case) and examples.npz (slices through the worst and best cases).
+    """
+    rows = np.asarray(store.splits["test"])
+    rows = rows[np.asarray(store.masked)[rows]]
+    classes = {name: i + 1 for i, name in enumerate(store.mask_classes)}
+    cases, slices = [], []
+    for row in track(rows, len(rows), "testing"):
+        image = read_unit(store, int(row), device)
+        found = segment_image(network, image, facts["input_size"])
+        truth = store.read_masks([int(row)])[0]
+        cases.append(segmentation_case(found, truth, classes, store.spacing(int(row))))
+        slices.append(example_slice(image[0].cpu().numpy(), truth, found))
+    names = np.asarray(store.catalog.column("scan_id"))[rows]
+    write_cases(run, names, rows, cases, list(classes))
+    metrics = segmentation_metrics(cases, list(classes), store.catalog.patients[rows])
+    keep_examples(run, rows, cases, slices)
+    return {"test": metrics}
+
+
+def example_slice(image: np.ndarray, truth: np.ndarray, found: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The slice (last axis) with most of the reference mask; a 2D image is its own slice."""
+    if image.ndim == 2:
+        return image, truth, found
+    best = int((truth > 0).sum(axis=(0, 1)).argmax())
+    return image[..., best], truth[..., best], found[..., best]
+
+
+def write_cases(
+    run: RunFolder, names: np.ndarray, rows: np.ndarray, cases: list[dict[str, np.ndarray]], classes: list[str]
+) -> None:
+    """cases.parquet in the run folder."""
+    columns: dict[str, Any] = {"scan_id": names, "row": rows}
+    for figure in ("dice", "iou", "hd95"):
+        for i, name in enumerate(classes):
+            columns[f"{figure}_{name}"] = np.array([case[figure][i] for case in cases])
+    pq.write_table(pa.table(columns), run.path / "cases.parquet")
+
+
+def keep_examples(run: RunFolder, rows: np.ndarray, cases: list[dict[str, np.ndarray]], slices: list[Any]) -> None:
+    """examples.npz: image_i, truth_i, found_i and row_i of the worst and best cases, worst first."""
+    dice = np.array([np.nanmean(case["dice"]) if np.isfinite(case["dice"]).any() else 1.0 for case in cases])
+    order = np.argsort(dice)
+    half = min(SHOWN // 2, len(order) // 2) or 1
+    shown = np.unique(np.concatenate([order[:half], order[-half:]]))
+    data: dict[str, np.ndarray] = {}
+    for i, case in enumerate(shown[np.argsort(dice[shown])]):
+        image, truth, found = slices[case]
+        data |= {f"image_{i}": (image * 255).astype(np.uint8), f"truth_{i}": truth, f"found_{i}": found}
+        data |= {f"row_{i}": np.array(rows[case]), f"dice_{i}": np.array(dice[case])}
+    np.savez_compressed(run.path / "examples.npz", **data)  # type: ignore[arg-type]

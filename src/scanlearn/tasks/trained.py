@@ -1,0 +1,63 @@
+"""A fine-tuned run on disk: the network, the head beside it, and what both were made for."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from scanlearn.engine.run_folder import write_json
+from scanlearn.errors import ScanlearnError
+from scanlearn.networks.network import Network
+from scanlearn.weights.encoder import load_network
+
+HEAD, TASK = "head.safetensors", "task.json"
+
+
+def save_head(head: nn.Module | dict[str, Tensor], folder: Path, facts: dict[str, Any]) -> None:
+    """Write the head's tensors and the task's facts beside the network."""
+    state = head if isinstance(head, dict) else head.state_dict()
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    temporary = folder / f".{HEAD}.tmp"
+    save_file(tensors, temporary)
+    temporary.replace(folder / HEAD)
+    write_json(folder / TASK, facts)
+
+
+@dataclass
+class Trained:
+    """A network ready to be applied."""
+
+    network: Network
+    head: dict[str, Tensor]
+    facts: dict[str, Any]
+
+    def class_logits(self, pooled: Tensor) -> Tensor:
+        """Logits (N, K) of pooled features (N, num_features): the linear head."""
+        return pooled.float() @ self.head["head.1.weight"].T + self.head["head.1.bias"]
+
+
+def load_trained(run: str | Path, device: torch.device | str = "cpu") -> Trained:
+    """Load a fine-tuned run, in evaluation mode; a run without a task is refused."""
+    folder = Path(run) / "encoder"
+    if not (folder / TASK).is_file():
+        raise ScanlearnError(
+            f"{run} is no fine-tuned run: make one with `scanlearn finetune STORE --task ... --out {run}`."
+        )
+    network = load_network(folder).to(device).eval()
+    try:
+        head = {name: tensor.to(device) for name, tensor in load_file(folder / HEAD).items()}
+    except (SafetensorError, OSError) as error:
+        raise ScanlearnError(f"The head of {run} cannot be read: fine-tune again.") from error
+    return Trained(network, head, json.loads((folder / TASK).read_text()))
+
+
+def probabilities(logits: Tensor, multilabel: bool) -> Tensor:
+    """Softmax over classes, or a sigmoid for each label."""
+    return torch.sigmoid(logits) if multilabel else torch.softmax(logits, dim=1)
