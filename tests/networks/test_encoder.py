@@ -1,5 +1,6 @@
 """What every registered encoder must keep, in 2D and 3D, for one channel and three."""
 
+import copy
 import json
 
 import pytest
@@ -100,3 +101,32 @@ def test_wrong_descriptions_are_refused_with_one_sentence(description, message):
 def test_a_network_of_an_encoder_alone_publishes_its_names_without_prefix():
     network = Network(tiny("resnet18", 2, 1))
     assert list(network.published_state_dict()) == list(network.encoder.state_dict())
+
+
+def test_grey_images_are_repeated_and_normalised_in_every_copy_of_the_encoder():
+    statistics = {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.4]}
+    plain = tiny("unet", 2, 3).eval()
+    encoder = tiny("unet", 2, 3, normalise=statistics).eval()
+    encoder.load_state_dict(plain.state_dict())  # the statistics are a setting, no tensor of the file
+    grey = torch.rand(2, 1, 16, 16)
+    mean, std = (torch.tensor(statistics[part]).view(1, 3, 1, 1) for part in ("mean", "std"))
+    expected = plain((grey.repeat(1, 3, 1, 1) - mean) / std)
+    again = build_encoder(json.loads(json.dumps(encoder.describe()))).eval()
+    again.load_state_dict(encoder.state_dict())
+    for copy_ in (encoder, copy.deepcopy(encoder), again):
+        for ours, theirs in zip(copy_(grey), expected, strict=True):
+            assert torch.allclose(ours, theirs, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "statistics", [{"mean": [0.5], "std": [0.2]}, {"mean": [0.5] * 3}, {"mean": [0.0] * 3, "std": [0.0] * 3}]
+)
+def test_statistics_that_do_not_fit_the_channels_are_refused(statistics):
+    with pytest.raises(ScanlearnError, match=r"mean and std of 3 channel\(s\)"):
+        tiny("unet", 2, 3, normalise=statistics)
+
+
+def test_other_shapes_of_input_are_refused_with_one_sentence():
+    for shape in ((1, 3, 16, 16), (1, 1, 16, 16, 16), (16, 16)):
+        with pytest.raises(ScanlearnError, match="takes 2D images of 1 channel"):
+            tiny("unet", 2, 1)(torch.rand(shape))

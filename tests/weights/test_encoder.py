@@ -186,5 +186,16 @@ def test_less_than_the_whole_encoder_is_an_error_that_names_tensors_and_changes_
         initialise(fresh, run)
     assert "does not fill 1 of the 56 tensors of the encoder 'unet'" in str(error.value)
     assert "encoder.down_tr64.ops.0.conv1.weight (2x3x3x3 here, 2x1x3x3 there)" in str(error.value)
-    assert str(error.value).endswith("set the encoder as in the file: in_channels 1.")
+    assert str(error.value).endswith("set the encoder as in the file: in_channels 3 (file: 1).")
     assert same(fresh.state_dict(), before)
+
+
+def test_settings_that_change_no_shape_are_reported(tmp_path):
+    statistics = {"mean": [0.5], "std": [0.25]}
+    network = trained(small(normalise=statistics))
+    save_network(network, tmp_path)
+    verify_export(tmp_path, network)
+    assert load_encoder(tmp_path).describe() == network.encoder.describe()
+    report = initialise(small(), tmp_path)
+    assert f"Set otherwise than in the file: normalise None (file: {statistics})" in str(report)
+    assert "otherwise" not in str(initialise(small(normalise=statistics), tmp_path))

@@ -59,7 +59,7 @@ class DenseNetEncoder(Encoder):
             for name, layer in list(block.named_children()):
                 setattr(block, name, _DenseLayer(OrderedDict(layer.get_submodule("layers").named_children())))
 
-    def forward(self, x: Tensor) -> list[Tensor]:
+    def maps(self, x: Tensor) -> list[Tensor]:
         parts = dict(self.features.named_children())
         x = parts["relu0"](parts["norm0"](parts["conv0"](x)))
         maps = [x]

@@ -14,43 +14,20 @@ from scanlearn.networks.encoder import Encoder, build_encoder
 class Network(nn.Module):
     """An encoder with an optional decoder on its maps; heads of objectives and tasks stand outside.
 
-    ``network(x)`` is ``network.features(x)``. Grey images are repeated for an encoder of several channels.
-    ``normalise`` = {"mean": [...], "std": [...]} per channel: the encoder sees (x - mean) / std.
+    ``network(x)`` is ``network.features(x)``.
     """
 
-    def __init__(
-        self, encoder: Encoder, decoder: Decoder | None = None, normalise: dict[str, list[float]] | None = None
-    ):
+    def __init__(self, encoder: Encoder, decoder: Decoder | None = None):
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
-        self.normalise = normalise
-        if normalise is not None and {len(normalise.get(k, [])) for k in ("mean", "std")} != {encoder.in_channels}:
-            raise ScanlearnError(
-                f"normalise needs mean and std of {encoder.in_channels} channel(s), not {normalise}: set network.normalise."
-            )
 
     def forward(self, x: Tensor) -> list[Tensor]:
         return self.features(x)
 
     def features(self, x: Tensor) -> list[Tensor]:
-        """The encoder's maps of (N, in_channels, *spatial), fine to coarse."""
-        dims, channels = self.encoder.spatial_dims, self.encoder.in_channels
-        if x.ndim == dims + 2 and x.shape[1] == 1 and channels > 1:
-            x = x.expand(-1, channels, *x.shape[2:])
-        if x.ndim != dims + 2 or x.shape[1] != channels:
-            raise ScanlearnError(
-                f"The network takes {dims}D images of {channels} channel(s) as (N, {channels}, "
-                f"{'H, W' if dims == 2 else 'X, Y, Z'}), not a batch of shape {tuple(x.shape)}."
-            )
-        return self.encoder(self._normalised(x))
-
-    def _normalised(self, x: Tensor) -> Tensor:
-        if self.normalise is None:
-            return x
-        shape = (1, -1, *(1,) * self.encoder.spatial_dims)
-        mean, std = (x.new_tensor(self.normalise[key]).view(shape) for key in ("mean", "std"))
-        return (x - mean) / std
+        """The encoder's maps of (N, 1 or in_channels, *spatial), fine to coarse."""
+        return self.encoder(x)
 
     def pooled(self, x: Tensor) -> Tensor:
         """The global average of the coarsest map, (N, num_features)."""
@@ -67,7 +44,6 @@ class Network(nn.Module):
         return {
             "encoder": self.encoder.describe(),
             "decoder": None if self.decoder is None else self.decoder.describe(),
-            "normalise": self.normalise,
         }
 
     def published_names(self) -> dict[str, str]:
@@ -89,9 +65,9 @@ class Network(nn.Module):
 def build_network(description: dict[str, Any], **defaults: Any) -> Network:
     """The network of ``{"encoder": ..., "decoder": ... or None}``, freshly initialised.
 
-    ``defaults`` (``spatial_dims``, ``in_channels``) hold where the encoder's description says nothing.
+    ``defaults`` (``spatial_dims``, ``in_channels``) hold where the encoder's description says nothing; so does a
+    ``normalise`` beside the encoder, as recipes write it.
     """
-    encoder = build_encoder(description["encoder"], **defaults)
+    encoder = build_encoder(description["encoder"], normalise=description.get("normalise"), **defaults)
     decoder = description.get("decoder")
-    built = None if decoder is None else build_decoder(decoder, encoder)
-    return Network(encoder, built, description.get("normalise"))
+    return Network(encoder, None if decoder is None else build_decoder(decoder, encoder))

@@ -92,7 +92,7 @@ class ResNetEncoder(Encoder):
                 if parameter_name.endswith(last):
                     nn.init.zeros_(parameter)
 
-    def forward(self, x: Tensor) -> list[Tensor]:
+    def maps(self, x: Tensor) -> list[Tensor]:
         stem = self.act(self.bn1(self.conv1(x)))
         first = self.layer1(self.maxpool(stem))
         second = self.layer2(first)

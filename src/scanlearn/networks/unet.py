@@ -119,11 +119,11 @@ class UNetEncoder(Encoder):
         for name, inside, outside in zip(_DOWN, [in_channels, *channels], channels, strict=False):
             self.add_module(name, _Down(spatial_dims, inside, outside, always_batch_stats))
 
-    def forward(self, x: Tensor) -> list[Tensor]:
-        maps: list[Tensor] = []
+    def maps(self, x: Tensor) -> list[Tensor]:
+        levels: list[Tensor] = []
         for name in _DOWN:
-            maps.append(self.get_submodule(name)(_POOL[self.spatial_dims](maps[-1], 2) if maps else x))
-        return maps
+            levels.append(self.get_submodule(name)(_POOL[self.spatial_dims](levels[-1], 2) if levels else x))
+        return levels
 
 
 @DECODERS.register("unet")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
@@ -23,12 +23,14 @@ class LoadReport:
         reinitialised: names in the network that keep their fresh values, because the source lacks them or has them in
             another shape.
         dropped: names in the source that found no place in the network.
+        settings: settings of the encoder whose value here is not that of the source, though every shape fits.
     """
 
     source: str
     loaded: list[str]
     reinitialised: list[str]
     dropped: list[str]
+    settings: dict[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         counts = []
@@ -42,6 +44,9 @@ class LoadReport:
             lines.append(f"  Freshly initialised ({len(self.reinitialised)}): {self._shown(self.reinitialised)}")
         if self.dropped:
             lines.append(f"  Dropped from the file ({len(self.dropped)}): {self._shown(self.dropped)}")
+        if self.settings:
+            differing = ", ".join(f"{name} {values}" for name, values in self.settings.items())
+            lines.append(f"  Set otherwise than in the file: {differing}")
         return "\n".join(lines)
 
     def _shown(self, names: list[str], limit: int = 8) -> str:
@@ -76,6 +81,7 @@ def load_tensors(
         loaded=[name for name in state if name in fitting],
         reinitialised=[name for name in state if name not in fitting],
         dropped=sorted(name for name in tensors if name not in fitting),
+        settings=_differing(network.encoder.describe(), holds),
     )
 
 
@@ -93,17 +99,17 @@ def _incomplete(
         wanted, got = _shape(state[name]), _shape(tensors[name]) if name in tensors else "nothing"
         first.append(f"{name} ({wanted} here, {got} there)")
     more = ", ..." if len(absent) > len(first) else ""
+    differing = _differing(network.encoder.describe(), holds)
+    advice = "; ".join(f"{key} {values}" for key, values in differing.items())
     return ScanlearnError(
         f"{source} does not fill {len(absent)} of the {total} tensors of the encoder {network.encoder.name!r}: "
-        f"{', '.join(first)}{more}; {_advice(network.encoder.describe(), holds)}."
+        f"{', '.join(first)}{more}; "
+        + (f"set the encoder as in the file: {advice}." if advice else "start from weights of the same encoder.")
     )
 
 
-def _advice(ours: dict[str, Any], holds: dict[str, Any] | None) -> str:
-    differing = {key: value for key, value in (holds or {}).items() if ours.get(key) != value}
-    if not differing:
-        return "start from weights of the same encoder"
-    return "set the encoder as in the file: " + ", ".join(f"{key} {value!r}" for key, value in differing.items())
+def _differing(ours: dict[str, Any], holds: dict[str, Any] | None) -> dict[str, str]:
+    return {key: f"{ours.get(key)} (file: {value})" for key, value in (holds or {}).items() if ours.get(key) != value}
 
 
 def _shape(tensor: Tensor) -> str:
