@@ -46,10 +46,8 @@ def build_decoder(description: str | dict[str, Any], encoder: Encoder, out_chann
     encoder's input channels, as restoration needs. Unknown names and settings are refused with the nearest known one.
     """
     name, settings = split_description("decoder", description)
-    described = settings.pop("out_channels", None)
-    for channels in (described, out_channels, encoder.in_channels):
-        if channels is not None:
-            if channels < 1:
-                raise ScanlearnError(f"The decoder {name!r} needs at least 1 output channel, not {channels}.")
-            return DECODERS.build(name, settings, encoder, channels)
-    raise AssertionError("an encoder has in_channels")
+    said = settings.pop("out_channels", None)
+    channels = next(count for count in (said, out_channels, encoder.in_channels) if count is not None)
+    if channels < 1:
+        raise ScanlearnError(f"The decoder {name!r} needs at least 1 output channel, not {channels}.")
+    return DECODERS.build(name, settings, encoder, channels)
