@@ -14,7 +14,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from scanlearn.catalog.files import suffix_of
-from scanlearn.catalog.table import as_strings
+from scanlearn.catalog.table import as_strings, one_piece
 from scanlearn.errors import ScanlearnError, unknown
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet")
@@ -128,14 +128,14 @@ def assign_roles(names: Sequence[str], asked: dict[str, str | None]) -> dict[str
     return roles
 
 
-def names_files(cells: pa.Array) -> bool:
+def names_files(cells: pa.Array | pa.ChunkedArray) -> bool:
     """Whether any cell ends like an image file: a column "mask" of 0 and 1 is a label and names no file."""
     return any(suffix_of(cell) for cell in pc.unique(cells).to_pylist())
 
 
-def split_words(cells: pa.Array, column: str) -> pa.Array:
+def split_words(cells: pa.Array | pa.ChunkedArray, column: str) -> pa.Array:
     """The cells as "", "train", "val" or "test"; other words are refused."""
-    found = pc.dictionary_encode(cells)
+    found = pc.dictionary_encode(one_piece(cells))
     words = []
     for value in found.dictionary.to_pylist():
         if value and normal(value) not in SPLIT_WORDS:

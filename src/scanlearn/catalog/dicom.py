@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scanlearn.catalog.files import short_hash
-from scanlearn.console import track
+from scanlearn.console import track, warn
 
 _TAGS = (
     *("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SeriesNumber", "Modality", "ViewPosition"),
@@ -63,10 +63,14 @@ def read_header(path: str | Path) -> Header | None:
 
 
 def read_headers(paths: Sequence[str]) -> list[Header | None]:
-    """The headers of many files, in their order."""
+    """The headers of many files, in their order; it is said how many cannot be read."""
     with warnings.catch_warnings(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         warnings.simplefilter("ignore")  # pydicom quotes odd values, and so identifiers
-        return list(track(pool.map(read_header, paths), len(paths), "reading DICOM headers"))
+        headers = list(track(pool.map(read_header, paths), len(paths), "reading DICOM headers"))
+    broken = [path for path, header in zip(paths, headers, strict=True) if header is None]
+    if broken:
+        warn(f"{len(broken)} of {len(paths)} DICOM headers cannot be read, the first is {broken[0]}.")
+    return headers
 
 
 def group_series(paths: Sequence[str], headers: Sequence[Header | None]) -> list[list[int]]:

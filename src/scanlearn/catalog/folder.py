@@ -38,7 +38,8 @@ def catalog_of_files(root: Path, files: list[str], patient_is_folder: bool = Fal
     splits, folders = _words_of_folders(first)
     bids = [match.groups("") if (match := _BIDS.search(file)) else ("", "") for file in first]
     mask_of = [next((pairs[file] for file in members if file in pairs), "") for members in series]
-    several = len({*folders} - {""}) > 1
+    # Sub-folders that are patients say nothing about what the scans show.
+    several = len({*folders} - {""}) > 1 and not patient_is_folder and not any(subject for subject, _ in bids)
     found = Found(
         names=_names(series, root.name),
         paths=[[f"{root}/{file}" for file in members] for members in series],
@@ -50,11 +51,16 @@ def catalog_of_files(root: Path, files: list[str], patient_is_folder: bool = Fal
             "study_id": [f"{subject}_{session}" if session else "" for subject, session in bids],
             "split": splits,
         },
-        labels={"folder": folders} if several and not patient_is_folder else {},
+        labels={"folder": folders} if several else {},
     )
     catalog = assemble(found)
     if several and not catalog.patients_known:
         say('If each sub-folder is one patient, say so with patient="folder".')
+    if headers and len(catalog) > 1 and catalog.patients_known and len({*catalog.patients}) == 1:
+        warn(
+            "All DICOM headers name the same patient; if that is only a placeholder, give a table with the patients or "
+            'say patient="folder".'
+        )
     return catalog
 
 
@@ -65,9 +71,6 @@ def find_series(root: Path, images: list[str]) -> tuple[list[list[str]], dict[st
     """
     dicom = [file for file in images if suffix_of(file) in ("", *DICOM_SUFFIXES)]  # listed without a suffix: DICOM
     headers = dict(zip(dicom, read_headers([f"{root}/{file}" for file in dicom]), strict=True))
-    broken = [file for file in dicom if headers[file] is None]
-    if broken:
-        warn(f"{len(broken)} of {len(dicom)} DICOM headers cannot be read, the first is {broken[0]}.")
     other = [file for file in dicom if (header := headers[file]) is not None and not header.is_image]
     if other:
         say(f"{len(other)} DICOM files are no scans (reports, plans, segmentations) and are left out.")

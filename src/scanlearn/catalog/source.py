@@ -22,6 +22,8 @@ def catalog_of(source: Path, *, patient: str | None, mask: str | None, image: st
         raise ScanlearnError(f"There is no file or folder {source}; give a folder of scans or a table of file names.")
     table = source if source.is_file() and is_table(source) else _table_within(source, image)
     if table is not None and _is_saved(table):
+        if patient or mask or image:
+            raise ScanlearnError(f"{table} is a saved catalogue; leave out patient, mask and image.")
         return Catalog.load(table)
     if table is not None:
         return catalog_of_table(table, patient=patient, mask=mask, image=image)

@@ -152,7 +152,7 @@ class Catalog:
         """The cells of any column as one Arrow array (N,)."""
         if name not in self.table.column_names:
             raise unknown("column", name, self.table.column_names)
-        return _one(self.table[name])
+        return one_piece(self.table[name])
 
     def labels(self, name: str, kind: str | None = None) -> Labels:
         """The labels in column ``name``, or the masks for ``"mask"``; see ``Labels`` for shapes and missing values.
@@ -163,9 +163,7 @@ class Catalog:
         if name in ("mask", "mask_path") and name not in self.label_columns:
             masks = pc.not_equal(self.array("mask_path"), "").to_numpy(zero_copy_only=False)
             if not masks.any():
-                raise ScanlearnError(
-                    "No scan of this catalogue has a mask; name the column that holds them (mask=...)."
-                )
+                raise ScanlearnError("No scan of the catalogue has a mask; name the column that holds them (mask=...).")
             return Labels("mask", [], masks)
         known = [*self.label_columns, *_DESCRIPTIVE]
         if name not in known:
@@ -209,7 +207,7 @@ def as_strings(cells: Any, name: str) -> pa.Array:
     if isinstance(cells, np.ndarray) and cells.dtype.kind == "U":
         cells = cells.tolist()
     array = cells if isinstance(cells, pa.Array | pa.ChunkedArray) else pa.array(cells)
-    array = _one(array)
+    array = one_piece(array)
     try:
         if pa.types.is_floating(array.type):
             array = pc.if_else(pc.is_nan(array), None, array)
@@ -225,7 +223,7 @@ def as_strings(cells: Any, name: str) -> pa.Array:
     return pc.fill_null(pc.utf8_trim_whitespace(text), "")
 
 
-def _one(array: Any) -> pa.Array:
+def one_piece(array: pa.Array | pa.ChunkedArray) -> pa.Array:
     """An array of one piece: combining the chunks of a chunked array gives one, save where there is too much text."""
     while isinstance(array, pa.ChunkedArray):
         array = array.chunk(0) if array.num_chunks == 1 else array.combine_chunks()

@@ -43,7 +43,7 @@ def catalog_of_table(path: Path, *, patient: str | None, mask: str | None, image
         name: table[roles[role]].to_pylist() for name, role in _SAID.items() if role in roles
     }
     if "split" in roles:
-        said["split"] = split_words(table[roles["split"]].combine_chunks(), roles["split"]).to_pylist()
+        said["split"] = split_words(table[roles["split"]], roles["split"]).to_pylist()
     used = {*roles.values()}
     found = Found(
         names=locator.short_names(files),
