@@ -1,0 +1,85 @@
+import pytest
+import torch
+
+from scanlearn.errors import ScanlearnError
+from scanlearn.randomness import Draws
+from scanlearn.views.graph import ViewGraph
+
+CLEAN = {"source": "image", "ops": [{"flip": {"mode": "genesis", "p": 0.4}}]}
+PAINT = {"one_of": {"p": 0.9, "ops": ["in_paint", "out_paint"], "weights": [0.2, 0.8]}}
+GENESIS = {
+    "clean": CLEAN,
+    "distorted": {"source": "clean", "ops": [{"local_shuffle": {"p": 0.5}}, {"intensity_curve": {"p": 0.9}}, PAINT]},
+}
+CROPS = {"query": {"ops": [{"random_crop": {"size": 8}}, {"gaussian_noise": {"p": 0.5}}]}, "key": {"like": "query"}}
+
+
+def draws(count, step=0):
+    return Draws.for_step(0, step, range(count))
+
+
+def test_a_view_is_made_from_its_source():
+    x = torch.rand(4, 1, 16, 16)
+    settings = {
+        "last": {"source": "half", "ops": [{"clamp": {"high": 0.25}}]},
+        "half": {"ops": [{"clamp": {"high": 0.5}}]},
+    }
+    views = ViewGraph(settings)(x, draws(4))
+    assert list(views) == ["last", "half"]
+    assert torch.equal(views["half"], x.clamp(max=0.5)) and torch.equal(views["last"], x.clamp(max=0.25))
+
+
+def test_like_means_the_same_ops_and_other_random_numbers():
+    graph = ViewGraph(CROPS)
+    views = graph(torch.rand(6, 1, 16, 16), draws(6))
+    assert [type(op) for op in graph.ops["key"]] == [type(op) for op in graph.ops["query"]]
+    assert views["query"].shape == views["key"].shape == (6, 1, 8, 8)
+    assert all(not torch.equal(q, k) for q, k in zip(views["query"], views["key"], strict=True))
+
+
+def test_a_further_view_changes_no_other():
+    x = torch.rand(3, 1, 16, 16)
+    alone = ViewGraph({"query": CROPS["query"]})(x, draws(3))
+    assert torch.equal(alone["query"], ViewGraph(CROPS)(x, draws(3))["query"])
+
+
+def test_views_do_not_depend_on_how_the_batch_is_divided():
+    x, graph = torch.rand(6, 1, 20, 20, 14), ViewGraph(GENESIS)
+    whole = graph(x, draws(6))
+    halves = [graph(x[part], draws(6)[part]) for part in (slice(0, 2), slice(2, 6))]
+    for name, view in whole.items():
+        assert torch.allclose(view, torch.cat([half[name] for half in halves]), rtol=0, atol=1e-6)
+
+
+def test_a_view_called_image_is_not_a_source():
+    x = torch.rand(2, 1, 8, 8)
+    settings = {"image": {"source": "image", "ops": [{"clamp": {"high": 0.5}}]}, "raw": {"source": "image"}}
+    views = ViewGraph(settings)(x, draws(2))
+    assert torch.equal(views["raw"], x) and torch.equal(views["image"], x.clamp(max=0.5))
+
+
+def test_genesis_leaves_one_cube_in_two_hundred_untouched():
+    count, untouched = 40_000, torch.ones(40_000, dtype=torch.bool)
+    streams = draws(count).child("distorted")
+    for i, op in enumerate(ViewGraph(GENESIS).ops["distorted"]):
+        untouched &= ~op.sample((count, 1, 64, 64, 32), streams.child(str(i)))["chosen"]
+    assert abs(untouched.float().mean() - 0.005) < 0.0015  # four standard errors
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({}, "names no views"),
+        ({"a": {"source": "clan"}, "clean": {}}, "did you mean 'clean'"),
+        ({"a": {"source": "b"}, "b": {"source": "a"}}, "a, b are made from each other in a circle"),
+        ({"a": {"sauce": "image"}}, "did you mean 'source'"),
+        ({"a": {"like": "b"}}, "which is no view"),
+        ({"a": {"like": "b", "ops": []}, "b": {}}, "cannot have a source or ops of its own"),
+        ({"a": {"like": "b"}, "b": {"like": "c"}, "c": {}}, "itself like another"),
+        ({"a": ["flip"]}, "is written"),
+        ({"a": {"ops": ["flop"]}}, "did you mean 'flip'"),
+    ],
+)
+def test_a_wrong_view_is_refused_in_one_sentence(settings, message):
+    with pytest.raises(ScanlearnError, match=message):
+        ViewGraph(settings)
