@@ -61,18 +61,19 @@ def assert_disjoint(catalog: Catalog, parts: Mapping[str, np.ndarray]) -> None:
     Raises:
         ScanlearnError: names the first two such parts and the number of shared patients or files, never who they are.
     """
-    patient, file = codes_of(catalog.array("patient_id")), codes_of(catalog.array("sha256"))
-    file[pc.equal(catalog.array("sha256"), "").to_numpy(zero_copy_only=False)] = -1
-    patients_in = {name: np.unique(patient[rows]) for name, rows in parts.items()}
-    files_in = {name: np.setdiff1d(file[rows], [-1]) for name, rows in parts.items()}
+    sha256 = catalog.array("sha256")
+    patient, file = codes_of(catalog.array("patient_id")), codes_of(sha256)
+    known = pc.not_equal(sha256, "").to_numpy(zero_copy_only=False)
+    patients_in = {name: _present(patient[rows], len(catalog)) for name, rows in parts.items()}
+    files_in = {name: _present(file[rows][known[rows]], len(catalog)) for name, rows in parts.items()}
     for a, b in combinations(parts, 2):
-        shared = len(np.intersect1d(patients_in[a], patients_in[b], assume_unique=True))
+        shared = int((patients_in[a] & patients_in[b]).sum())
         if shared:
             raise ScanlearnError(
                 f"The parts {a!r} and {b!r} share {_count(shared, 'patient')}; give each patient's scans to one part, "
                 "or leave the split out and let scanlearn divide by patient."
             )
-        equal = len(np.intersect1d(files_in[a], files_in[b], assume_unique=True))
+        equal = int((files_in[a] & files_in[b]).sum())
         if equal:
             raise ScanlearnError(
                 f"The parts {a!r} and {b!r} share {_count(equal, 'identical file')} under different patients; take the "
@@ -107,6 +108,13 @@ def load_splits(path: str | Path, catalog: Catalog) -> dict[str, np.ndarray]:
         return {str(name): catalog.rows_of([str(scan) for scan in scans]) for name, scans in parts.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ScanlearnError(f"{path} is not a split that scanlearn wrote; make it again.") from error
+
+
+def _present(codes: np.ndarray, count: int) -> np.ndarray:
+    """bool (count,): which of the codes 0..count-1 occur."""
+    present = np.zeros(count, bool)
+    present[codes] = True
+    return present
 
 
 def _checked(fractions: Sequence[float]) -> np.ndarray:
