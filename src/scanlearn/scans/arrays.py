@@ -6,7 +6,9 @@ in one shard (one file) of inner chunks of about 32 voxels per side.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,8 +35,21 @@ def context(cache_bytes: int = CACHE_BYTES, threads: int | None = None) -> ts.Co
 def place_of(location: str, name: str) -> Any:
     """The key-value store of the array ``name`` under a local folder or a URL such as s3://bucket/store."""
     if "://" in location:
-        return f"{location.rstrip('/')}/{name}/"
+        return "/".join([location.rstrip("/"), *filter(None, [name]), ""])
     return {"driver": "file", "path": f"{location}/{name}/"}
+
+
+def side_file(location: str, name: str) -> Path | None:
+    """A small file of a store as a local file, fetched into a temporary folder for a URL; None where there is none."""
+    if "://" not in location:
+        path = Path(location) / name
+        return path if path.is_file() else None
+    value = ts.KvStore.open(place_of(location, "")).result().read(name).result()
+    if value.state != "value":
+        return None
+    path = Path(tempfile.mkdtemp(prefix="scanlearn-")) / name
+    path.write_bytes(value.value)
+    return path
 
 
 def open_array(location: str, name: str, shared: ts.Context) -> ts.TensorStore:

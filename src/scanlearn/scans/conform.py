@@ -9,7 +9,7 @@ import numpy as np
 from scanlearn.errors import ScanlearnError
 from scanlearn.scans import intensity
 from scanlearn.scans.foreground import sample_voxels
-from scanlearn.scans.geometry import Placement, onto_grid, place
+from scanlearn.scans.geometry import Placement, onto_grid, place, same_grid
 from scanlearn.scans.read import Scan
 from scanlearn.scans.sources import ArraySource, FileSource
 
@@ -103,15 +103,17 @@ def lay(out: Conformed, scan: Scan, grid: Grid, modality: str) -> None:
 def lay_mask(mask: Scan, scan: Scan, out: Conformed) -> np.ndarray:
     """The mask (*S) uint8 on the grid of the image.
 
-    A mask of the image's shape is taken voxel for voxel; a 3D mask of another shape is found through the millimetres.
+    Where both files say where they lie in space, a 3D mask on another grid is found through the millimetres (masks
+    are often saved with an axis turned round); else mask and image must have the same shape.
     """
     assert out.placement is not None
     array = mask.array
-    if mask.shape != scan.shape:
-        if len(scan.shape) == 2 or len(mask.shape) == 2:
-            raise ScanlearnError(f"The mask {mask.source} has the shape {mask.shape}, its image {scan.shape}.")
+    known = len(scan.shape) == len(mask.shape) == 3 and mask.located and scan.located
+    if known and not (mask.shape == scan.shape and same_grid(mask.affine, scan.affine, scan.shape)):
         moved = onto_grid(array[0], mask.affine, scan.shape, scan.affine)
         if array.any() and not moved.any():
             raise ScanlearnError(f"The mask {mask.source} does not overlap its image in space.")
         array = moved[None]
+    elif mask.shape != scan.shape:
+        raise ScanlearnError(f"The mask {mask.source} has the shape {mask.shape}, its image {scan.shape}.")
     return out.placement.apply(array, nearest=True)[0]

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from scanlearn.catalog.splits import make_splits, save_splits
-from scanlearn.catalog.table import Catalog
+from scanlearn.catalog.table import SPLITS, Catalog
 from scanlearn.console import say, warn
 from scanlearn.errors import ScanlearnError
 from scanlearn.scans import arrays, intensity
@@ -35,7 +35,7 @@ def finish(
     pq.write_table(_side_table(good, names, settings["window"], all_8bit), part / "scans.parquet")
     catalog.save(part / "catalog.parquet")
     equal = equal_scans(catalog)
-    splits = make_splits(_grouped(catalog, equal), target=settings["target"], seed=settings["seed"])
+    splits = _split(catalog, equal, settings["target"], settings["seed"])
     save_splits(part / "splits.json", catalog, splits, seed=settings["seed"], target=settings["target"])
     Foreground.gather([item.voxels for item in good], settings["spatial_dims"]).save(part / "foreground.npz")
     values = sorted({value for item in good for value in item.voxels})
@@ -50,7 +50,7 @@ def finish(
         "intensity": _intensity(good, settings["window"], all_8bit),
         "mask_values": values,
         "mask_classes": [str(value) for value in values],
-        "equal_scans": sum(map(len, equal)),
+        "equal_scans": sum(len(rows) for rows in equal),
         "quarantine": [{"scan_id": s, "file": f, "reason": r} for s, f, r in _refused(reader, bad)],
     }
     (part / "zarr.json").write_text(arrays.GROUP_METADATA)
@@ -70,19 +70,27 @@ def equal_scans(catalog: Catalog) -> list[list[int]]:
     return [rows for rows in groups.values() if len(set(patients[rows])) > 1]
 
 
-def _grouped(catalog: Catalog, equal: list[list[int]]) -> Catalog:
-    """The catalogue with patients who share an equal scan taken for one, so that no split parts equal scans."""
-    if not equal:
-        return catalog
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
+def _split(catalog: Catalog, equal: list[list[int]], target: str | None, seed: int) -> dict[str, np.ndarray]:
+    """The splits by patient; one or two patients cannot be divided and are all for training.
 
-    names, codes = np.unique(catalog.patients, return_inverse=True)
-    pairs = np.array([(codes[rows[0]], codes[row]) for rows in equal for row in rows[1:]])
-    links = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(len(names), len(names)))
-    component = connected_components(links, directed=False)[1]
-    first = np.unique(component, return_index=True)[1]
-    return catalog.with_column("patient_id", names[first[component[codes]]])
+    Where the split is given and parts equal scans of different patients, those of the training side (then of the
+    validation side) are in no part.
+    """
+    rank = {name: place for place, name in enumerate(SPLITS)}
+    given = [rank.get(name, 0) for name in catalog.column("split")]
+    out = [row for rows in equal for row in rows if given[row] < max(given[r] for r in rows)]
+    if out:
+        warn(
+            f"{len(out)} scans are equal to one of another patient in a later part of the given split; no part has it."
+        )
+    rows = np.setdiff1d(np.arange(len(catalog)), out)
+    divided = catalog.take(rows)
+    if len(np.unique(divided.patients)) >= len(SPLITS):
+        parts = make_splits(divided, target=target, seed=seed)
+    else:
+        warn("fewer than three patients: there is nothing to divide, so all scans are for training.")
+        parts = make_splits(divided, fractions=(1, 0, 0), target=target, seed=seed)
+    return {name: rows[part] for name, part in parts.items()}
 
 
 def _side_table(good: list[Conformed], names: list[str], window: intensity.Window, all_8bit: bool) -> pa.Table:
@@ -132,16 +140,14 @@ def _tell(
     size = info["settings"]["size"]
     grid = " x ".join(map(str, size)) if size else "each on its own grid"
     masks = sum(item.masked for item in good)
+    classes = "1 class" if len(info["mask_classes"]) == 1 else f"{len(info['mask_classes'])} classes"
     say(
         f"{len(good)} scans of {len(np.unique(catalog.patients))} patients, {info['spatial_dims']}D, {grid}, "
-        f"{info['dtype']}" + (f", {masks} with masks of {len(info['mask_classes'])} classes" if masks else "") + "."
+        f"{info['dtype']}" + (f", {masks} with masks of {classes}" if masks else "") + "."
     )
     say("window: " + ", ".join(f"{name} {chosen}" for name, chosen in info["intensity"]["window"].items()))
     say("split by patient: " + ", ".join(f"{name} {len(rows)}" for name, rows in splits.items()))
     if equal:
-        warn(
-            f"{info['equal_scans']} scans are equal to a scan of another patient ({len(equal)} groups); each group was "
-            "kept on one side of the split."
-        )
+        warn(f"{info['equal_scans']} scans are equal to the last byte to a scan of another patient.")
     if bad:
         warn(f"{len(bad)} of {len(bad) + len(good)} scans were left out; store.json lists them with the reason.")

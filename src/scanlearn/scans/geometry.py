@@ -23,7 +23,7 @@ def spacing_of(affine: np.ndarray, dims: int = 3) -> tuple[float, ...]:
     return tuple(float(s) for s in np.sqrt((affine[:3, :dims] ** 2).sum(axis=0)))
 
 
-def affine_from(directions: np.ndarray, spacing: Sequence[float], origin: Sequence[float]) -> np.ndarray:
+def affine_from(directions: np.ndarray, spacing: Sequence[float], origin: Sequence[float] | np.ndarray) -> np.ndarray:
     """4x4 affine from unit direction columns (3, 3), spacing in mm and the centre of the first voxel, one frame."""
     affine = np.eye(4)
     affine[:3, :3] = np.asarray(directions, float) * np.asarray(spacing, float)
@@ -132,7 +132,7 @@ def _resize_2d(image: np.ndarray, shape: tuple[int, ...], nearest: bool) -> np.n
         rows, columns = (((np.arange(n) + 0.5) * s / n).astype(int) for n, s in zip(shape, image.shape, strict=True))
         return image[rows[:, None], columns]
     wide = Image.fromarray(np.ascontiguousarray(image, np.float32))
-    return np.asarray(wide.resize(shape[::-1], Image.Resampling.BILINEAR)).astype(image.dtype)
+    return np.asarray(wide.resize((shape[1], shape[0]), Image.Resampling.BILINEAR)).astype(image.dtype)
 
 
 def _resize_3d(volume: np.ndarray, shape: tuple[int, ...], nearest: bool) -> np.ndarray:
@@ -151,11 +151,18 @@ def _resize_3d(volume: np.ndarray, shape: tuple[int, ...], nearest: bool) -> np.
 
 
 def onto_grid(mask: np.ndarray, affine: np.ndarray, shape: tuple[int, ...], target: np.ndarray) -> np.ndarray:
-    """A 3D mask (X, Y, Z) with its affine, sampled by nearest neighbour on the grid (shape, target affine); 0 outside."""
+    """A 3D mask (X, Y, Z) sampled by nearest neighbour on the grid of shape and ``target`` affine; 0 outside."""
     from scipy.ndimage import affine_transform
 
     step = np.linalg.inv(affine) @ target
-    return affine_transform(mask, step[:3, :3], step[:3, 3], output_shape=shape, order=0, mode="constant", cval=0)
+    return affine_transform(mask, step[:3, :3], step[:3, 3], output_shape=shape, order=0, mode="grid-constant", cval=0)
+
+
+def same_grid(one: np.ndarray, other: np.ndarray, shape: Sequence[int]) -> bool:
+    """True where two affines put every voxel of ``shape`` on the same place, to a tenth of a voxel."""
+    corners = np.array(list(np.ndindex(*(2,) * len(shape)))) * (np.array(shape) - 1)
+    difference = corners @ (one - other)[:3, : len(shape)].T + (one - other)[:3, 3]
+    return bool(np.abs(difference).max() < 0.1 * min(spacing_of(one, len(shape))))
 
 
 def to_dtype(array: np.ndarray, dtype: np.dtype | str) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -88,6 +89,9 @@ class Loader:
             pool.shutdown(cancel_futures=True)
 
     def _by_processes(self) -> Iterator[Batch]:
+        # The server from which workers are forked imports once what costs seconds and starts no threads.
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["torch", "numba", "tensorstore"])
         # One item of the data set is one whole step, so nothing is left to collate.
         return iter(
             DataLoader(
@@ -95,7 +99,7 @@ class Loader:
                 batch_size=None,
                 sampler=range(self.start, self.stop),
                 num_workers=self.workers,
-                multiprocessing_context="forkserver",
+                multiprocessing_context=context,
                 prefetch_factor=PREFETCH,
                 worker_init_fn=_one_thread,
             )
@@ -198,6 +202,4 @@ def _check(
             f"{int((~store.masked[rows]).sum())} of {len(rows)} scans have no mask; use only rows that have one."
         )
     if labels is not None and len(labels) != len(store):
-        raise ScanlearnError(
-            f"There are {len(labels)} labels for the {len(store)} rows of the store; give one for each."
-        )
+        raise ScanlearnError(f"There are {len(labels)} labels for {len(store)} rows of the store; give one for each.")

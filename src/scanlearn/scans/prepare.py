@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from scanlearn.catalog.table import Catalog
-from scanlearn.console import say, track, warn
+from scanlearn.console import say, track
 from scanlearn.errors import ScanlearnError, unknown
 from scanlearn.scans.conform import Conformed, Grid, conform
 from scanlearn.scans.finish import finish
@@ -23,7 +23,8 @@ from scanlearn.scans.sources import ArraySource, FileSource, source_of
 from scanlearn.scans.store import VERSION, Store, open_store
 from scanlearn.scans.writers import SliceWriter, VolumeWriter
 
-T, R = TypeVar("T"), TypeVar("R")
+T = TypeVar("T")
+R = TypeVar("R")
 
 DEFAULT_2D_SIZE = (256, 256)
 
@@ -48,10 +49,11 @@ def prepare(
 
     Args:
         source: a folder, a CSV or Parquet table of files, an .npz file of arrays, or a Catalog.
-        size: voxels per axis of the store, (rows, columns) in 2D. Default: 2D keeps the size that all images share, else
-            256 x 256; 3D keeps each scan's own grid.
+        size: voxels per axis of the store, (rows, columns) in 2D. Default: 2D keeps the size that all images share,
+            else 256 x 256; 3D keeps each scan's own grid.
         spacing: mm per axis to resample 3D scans to.
-        window: a name of ``intensity.WINDOWS``, "percentiles", "extremes", or (low, high); see ``intensity.window_for``.
+        window: a name of ``intensity.WINDOWS``, "percentiles", "extremes", or (low, high); default see
+            ``intensity.window_for``.
         fit: "pad" keeps the aspect ratio, "stretch" does not.
         target: label column whose classes are spread evenly over the splits.
         patient, mask, image: names of columns (or arrays of an .npz), where they are not the usual ones.
@@ -66,16 +68,16 @@ def prepare(
     out = Path(out).absolute()
     if fit not in FITS:
         raise unknown("fit", fit, FITS)
-    settings = {"window": check_window(window), "fit": fit, "target": target, "seed": int(seed)}
+    settings: dict[str, Any] = {"window": check_window(window), "fit": fit, "target": target, "seed": int(seed)}
     reader = source_of(source, patient=patient, mask=mask, image=image)
+    if target is not None:
+        reader.catalog.labels(target)  # an unknown column is refused before the work, not after it
     workers = workers or os.cpu_count() or 1
     grid = _choose_grid(reader, size, spacing, fit, settings["window"], workers)
     settings |= {"size": grid.size, "spacing": grid.spacing, "spatial_dims": grid.dims}
     if out.exists() and _reusable(reader, out, settings, workers, overwrite):
         say(f"{out} already holds these {len(reader.catalog)} scans with these settings; nothing to do.")
         return open_store(out)
-    if not reader.catalog.patients_known:
-        warn("no column says which patient a scan is of; every scan counts as its own patient.")
     part = out.with_name(f".{out.name}.{os.getpid()}.part")
     shutil.rmtree(part, ignore_errors=True)
     try:

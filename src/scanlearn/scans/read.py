@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,12 +20,14 @@ class Scan:
 
     array: (C, *S), S = (row, column) as displayed, or (i, j, k); native dtype, or rescaled values (HU int16/float32).
     spacing: mm along each axis of S. affine: 4x4, indices -> RAS+ mm. modality: as the file says, "" if it does not.
+    located: False where the file does not say where in space the scan lies, so that the affine is only a convention.
     """
 
     array: np.ndarray
     affine: np.ndarray = field(default_factory=lambda: np.eye(4))
     modality: str = ""
     source: str = ""
+    located: bool = True
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -79,7 +82,7 @@ def read_mask(path: str | Path) -> Scan:
     small = array.astype(np.uint8)
     if small.ndim == 3 and not ((small != 0) & (small != 255)).any():
         small = (small == 255).astype(np.uint8)
-    return Scan(small, scan.affine, scan.modality, str(path))
+    return Scan(small, scan.affine, scan.modality, str(path), scan.located)
 
 
 def write_mask_like(mask: np.ndarray, scan: Scan, path: str | Path) -> Path:
@@ -119,30 +122,39 @@ def _as_paths(path: str | Path | Sequence[str | Path]) -> list[Path]:
     return paths
 
 
+# (offset, bytes, reader): what the first bytes of a file tell.
+_MAGIC = (
+    (128, b"DICM", "dicom"),
+    (0, b"\x89PNG\r\n\x1a\n", "raster"),
+    (0, b"\xff\xd8\xff", "raster"),
+    (0, b"II*\0", "raster"),
+    (0, b"MM\0*", "raster"),
+    (0, b"BM", "raster"),
+    (344, b"n+1\0", "nifti"),
+    (344, b"ni1\0", "nifti"),
+    (4, b"n+2\0", "nifti"),
+    (4, b"ni2\0", "nifti"),
+    (0, b"NRRD", "itk"),
+    (0, b"ObjectType", "itk"),
+)
+# Where the bytes do not tell: compressed NIfTI, MetaImage headers in another order, DICOM without its preamble.
+_SUFFIXES = ((".nii.gz", "nifti"), (".mha", "itk"), (".mhd", "itk"), (".dcm", "dicom"), (".ima", "dicom"))
+
+
 def _kind(paths: list[Path]) -> str:
-    """What a file holds, from its first bytes (and its name where the bytes leave it open)."""
+    """Which reader takes a file."""
     with paths[0].open("rb") as file:
         head = file.read(352)
     if not head:
         raise ScanlearnError(f"{paths[0]} is empty.")
-    if len(paths) > 1 or head[128:132] == b"DICM":
+    if len(paths) > 1:
         return "dicom"
-    if (
-        head[:8] == b"\x89PNG\r\n\x1a\n"
-        or head[:3] == b"\xff\xd8\xff"
-        or head[:4] in (b"II*\0", b"MM\0*")
-        or head[:2] == b"BM"
-    ):
-        return "raster"
-    if head[344:348] in (b"n+1\0", b"ni1\0") or head[4:8] in (b"n+2\0", b"ni2\0"):
-        return "nifti"
-    if head[:2] == b"\x1f\x8b" and paths[0].name.lower().endswith(".nii.gz"):
-        return "nifti"
-    if head[:4] == b"NRRD" or paths[0].suffix.lower() in (".mha", ".mhd", ".nhdr", ".nrrd"):
-        return "itk"
-    if paths[0].suffix.lower() in (".dcm", ".ima", ""):
-        return "dicom"
-    raise ScanlearnError(f"{paths[0]} is no PNG, JPEG, NIfTI, MetaImage, NRRD or DICOM file.")
+    name = paths[0].name.lower()
+    found = [kind for offset, magic, kind in _MAGIC if head[offset : offset + len(magic)] == magic]
+    found += [kind for suffix, kind in _SUFFIXES if name.endswith(suffix)]
+    if not found and "." in name:
+        raise ScanlearnError(f"{paths[0]} is no PNG, JPEG, NIfTI, MetaImage, NRRD or DICOM file.")
+    return found[0] if found else "dicom"
 
 
 def _read_raster(paths: list[Path]) -> Scan:
@@ -152,16 +164,21 @@ def _read_raster(paths: list[Path]) -> Scan:
         image = ImageOps.exif_transpose(opened)
         image.load()
     if image.mode in ("L", "F"):
-        return Scan(np.array(image)[None])
+        return _picture(np.array(image))
     if image.mode.startswith("I"):  # 16 bit; "I" holds it in 32
         array = np.array(image)
         return Scan((array.astype(np.uint16) if array.min() >= 0 and array.max() <= 65535 else array)[None])
     if image.mode == "1":
-        return Scan(np.array(image.convert("L"))[None])
+        return _picture(np.array(image.convert("L")))
     if image.mode in ("LA", "PA", "RGBA", "P", "La", "RGBa"):
         # What is transparent shows black.
         image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image.convert("RGBA"))
-    return Scan(to_grey(np.array(image.convert("RGB")))[None])
+    return _picture(to_grey(np.array(image.convert("RGB"))))
+
+
+def _picture(array: np.ndarray) -> Scan:
+    """A picture (row, column): nothing is known of its size in mm, so a pixel counts as one."""
+    return Scan(array[None], located=False)
 
 
 def _raster_shape(paths: list[Path]) -> tuple[int, ...]:
@@ -178,33 +195,35 @@ def _read_palette(path: Path) -> Scan | None:
     if path.suffix.lower() != ".png" or not path.is_file():
         return None
     with Image.open(path) as image:
-        return Scan(np.array(image)[None]) if image.mode == "P" else None
+        return _picture(np.array(image)) if image.mode == "P" else None
 
 
 def _read_nifti(paths: list[Path]) -> Scan:
     import nibabel as nib
 
-    image = nib.load(paths[0])
+    image: Any = nib.load(paths[0])
     array = np.asanyarray(image.dataobj)  # native dtype for slope 1 and intercept 0, else float64
     slope, intercept = image.dataobj.slope, image.dataobj.inter
     if array.dtype == np.float64 and (slope, intercept) != (1, 0):
         whole = float(slope).is_integer() and float(intercept).is_integer() and image.get_data_dtype().kind in "iu"
         array = np.rint(array).astype(np.int64) if whole else array.astype(np.float32)
     array = array.reshape(array.shape[:3] + tuple(n for n in array.shape[3:] if n != 1))
+    located = any(image.header.get(code, 1) for code in ("sform_code", "qform_code"))
     if array.ndim > 4:
         raise ScanlearnError(f"{paths[0]} has {array.ndim} axes {array.shape}; scans have two or three and channels.")
     channels = np.moveaxis(array, 3, 0) if array.ndim == 4 else array[None]
     if channels.ndim == 4 and channels.shape[3] == 1:
         channels = channels[..., 0]
     if channels.ndim == 3:  # a 2D image: columns come first in the file
-        return Scan(channels.swapaxes(1, 2), swap_first_axes(image.affine))
-    return Scan(channels, image.affine)
+        return Scan(channels.swapaxes(1, 2), swap_first_axes(image.affine), located=located)
+    return Scan(channels, image.affine, located=located)
 
 
 def _nifti_shape(paths: list[Path]) -> tuple[int, ...]:
     import nibabel as nib
 
-    shape = nib.load(paths[0]).shape[:3]
+    image: Any = nib.load(paths[0])
+    shape = image.shape[:3]
     return shape[1::-1] if len(shape) == 2 or shape[2] == 1 else shape
 
 

@@ -86,7 +86,7 @@ class ArraySource:
 
     def read(self, row: int) -> Scan:
         """The scan; the file knows no millimetres, so a voxel counts as 1 mm."""
-        return Scan(self._images[row], source=self.file(row))
+        return Scan(self._images[row], source=self.file(row), located=False)
 
     def mask(self, row: int) -> Scan | None:
         """Its mask, or None."""

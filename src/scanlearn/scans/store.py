@@ -19,16 +19,17 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow.parquet as pq
 
+from scanlearn.catalog.splits import load_splits
 from scanlearn.catalog.table import Catalog
 from scanlearn.errors import ScanlearnError
 from scanlearn.scans import arrays
 from scanlearn.scans.foreground import Foreground
-from scanlearn.scans.geometry import spacing_of, to_dtype
+from scanlearn.scans.geometry import Placement, spacing_of, to_dtype
 
 if TYPE_CHECKING:
     import tensorstore as ts
@@ -36,11 +37,14 @@ if TYPE_CHECKING:
 VERSION = 1
 OPEN_ARRAYS = 1024
 
-Box = tuple[Sequence[int], Sequence[int]]
+Box = tuple[Sequence[int] | np.ndarray, Sequence[int] | np.ndarray]
 
 
 def open_store(path: str | Path, *, cache_bytes: int = arrays.CACHE_BYTES) -> Store:
-    """Open a store that ``prepare`` made. ``cache_bytes``: decoded chunks kept in memory, for each process."""
+    """Open a store that ``prepare`` made: a folder, or a URL that TensorStore knows (s3://, gs://, http://).
+
+    ``cache_bytes``: decoded chunks kept in memory, for each process. Raises ScanlearnError for what is no store.
+    """
     return Store(path, cache_bytes=cache_bytes)
 
 
@@ -51,28 +55,30 @@ class Store:
     """
 
     def __init__(self, path: str | Path, *, cache_bytes: int = arrays.CACHE_BYTES):
+        self.location = str(path)
         self.path = Path(path)
         self._cache_bytes = cache_bytes
-        file = self.path / "store.json"
-        if not file.is_file():
+        file = arrays.side_file(self.location, "store.json")
+        if file is None:
             raise ScanlearnError(f"{path} is no prepared store; make one with `scanlearn prepare SOURCE --out {path}`.")
         self.info: dict[str, Any] = json.loads(file.read_text())
-        if self.info.get("version") != VERSION:
+        found = self.info.get("version")
+        if found != VERSION:
             raise ScanlearnError(
-                f"{path} was made by another version of the store ({self.info.get('version')}, this one reads {VERSION}); "
-                "prepare it again."
+                f"{path} is a store of version {found}, this program reads {VERSION}; prepare it again."
             )
         self.spatial_dims: int = self.info["spatial_dims"]
         self.channels: int = self.info["channels"]
         self.dtype = np.dtype(self.info["dtype"])
         self.mask_classes: list[str] = self.info["mask_classes"]
-        self._rows = {name: column.to_numpy(zero_copy_only=False) for name, column in self._read_rows().items()}
+        rows = pq.read_table(self._side_file("scans.parquet"))
+        self._rows = {name: rows[name].to_numpy(zero_copy_only=False) for name in rows.column_names}
         self._process = -1
         self._context: ts.Context | None = None
         self._open: OrderedDict[str, ts.TensorStore] = OrderedDict()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reopen, (str(self.path), self._cache_bytes)
+        return _reopen, (self.location, self._cache_bytes)
 
     def __len__(self) -> int:
         return len(self._rows["low"])
@@ -86,19 +92,17 @@ class Store:
     @cached_property
     def catalog(self) -> Catalog:
         """The catalogue of the scans in the store, row by row."""
-        return Catalog.load(self.path / "catalog.parquet")
+        return Catalog.load(self._side_file("catalog.parquet"))
 
     @cached_property
     def splits(self) -> dict[str, np.ndarray]:
         """Row indices of "train", "val" and "test", by patient."""
-        from scanlearn.catalog.splits import load_splits
-
-        return load_splits(self.path / "splits.json", self.catalog)
+        return load_splits(self._side_file("splits.json"), self.catalog)
 
     @cached_property
     def foreground(self) -> Foreground:
         """Random voxels of each mask class in each scan."""
-        return Foreground.load(self.path / "foreground.npz")
+        return Foreground.load(self._side_file("foreground.npz"))
 
     @property
     def has_masks(self) -> bool:
@@ -129,6 +133,11 @@ class Store:
     def spacing(self, row: int) -> tuple[float, ...]:
         """mm between neighbours along each spatial axis."""
         return spacing_of(self.affine(row), self.spatial_dims)
+
+    def placement(self, row: int) -> Placement:
+        """How the scan was laid on its grid; ``placement(row).undo(mask[None], nearest=True)[0]`` leads back."""
+        names = ("source_shape", "inner_shape", "offset", "shape")
+        return Placement(*(tuple(self._rows[name][row].tolist()) for name in names))
 
     def factor(self, row: int) -> float:
         """Stored values times this are the values of the file (1 but for floats beyond the range of float16)."""
@@ -170,32 +179,24 @@ class Store:
     ) -> list[np.ndarray]:
         if len(rows) == 0:
             return []
+        cuts = (
+            None
+            if boxes is None
+            else [_Cut.of(box, shape) for box, shape in zip(boxes, self.shapes(rows), strict=True)]
+        )
         if self.spatial_dims == 2:
             # An image is one chunk: read them all in one request, then cut.
             whole = self._array(kind)[rows].read().result()
-            if boxes is None:
-                return list(whole)
-            return [_cut(w, box, f) for w, box, f in zip(whole, boxes, fill, strict=True)]
-        names = [f"{kind}/{self._rows['scan_id'][row]}" for row in rows]
-        if boxes is None:
-            reads = [self._array(name).read() for name in names]
-            return [read.result().astype(dtype, copy=False) for read in reads]
-        shapes = self.shapes(rows)
-        starts = np.array([b[0] for b in boxes]).reshape(len(rows), -1)
-        stops = np.array([b[1] for b in boxes]).reshape(len(rows), -1)
-        inside = [np.clip(starts, 0, shapes), np.clip(stops, 0, shapes)]
-        reads = []
-        for name, low, high in zip(names, *inside, strict=True):
-            part = tuple(slice(a, b) for a, b in zip(low.tolist(), high.tolist(), strict=True))
-            reads.append(self._array(name)[(..., *part)].read())
-        out = []
-        for i, read in enumerate(reads):
-            got = read.result()
-            box = np.full((*got.shape[:-3], *(stops[i] - starts[i])), fill[i], dtype)
-            at = tuple(slice(a, b) for a, b in zip(inside[0][i] - starts[i], inside[1][i] - starts[i], strict=True))
-            box[(..., *at)] = got
-            out.append(box)
-        return out
+            parts = list(whole) if cuts is None else [w[c.inside] for w, c in zip(whole, cuts, strict=True)]
+        else:
+            volumes = [self._array(f"{kind}/{self._rows['scan_id'][row]}") for row in rows]
+            if cuts is not None:
+                volumes = [v[c.inside] for v, c in zip(volumes, cuts, strict=True)]
+            reads = [volume.read() for volume in volumes]  # all under way before the first is waited for
+            parts = [read.result().astype(dtype, copy=False) for read in reads]
+        if cuts is None:
+            return parts
+        return [cut.pad(part, f) for cut, part, f in zip(cuts, parts, fill, strict=True)]
 
     def _array(self, name: str) -> ts.TensorStore:
         if self._process != os.getpid():
@@ -203,30 +204,44 @@ class Store:
         found = self._open.get(name)
         if found is None:
             assert self._context is not None
-            found = self._open[name] = arrays.open_array(str(self.path), name, self._context)
+            found = self._open[name] = arrays.open_array(self.location, name, self._context)
             if len(self._open) > OPEN_ARRAYS:
                 self._open.popitem(last=False)
         else:
             self._open.move_to_end(name)
         return found
 
-    def _read_rows(self) -> dict[str, Any]:
-        table = pq.read_table(self.path / "scans.parquet")
-        return {name: table[name] for name in table.column_names}
+    def _side_file(self, name: str) -> Path:
+        file = arrays.side_file(self.location, name)
+        if file is None:
+            raise ScanlearnError(f"The store {self.location} lacks its {name}; prepare it again.")
+        return file
 
 
 def _reopen(path: str, cache_bytes: int) -> Store:
     return Store(path, cache_bytes=cache_bytes)
 
 
-def _cut(array: np.ndarray, box: Box, fill: Any) -> np.ndarray:
-    """The box of the last axes of ``array``; what lies outside holds ``fill``."""
-    start, stop = np.asarray(box[0]), np.asarray(box[1])
-    shape = np.array(array.shape[-len(start) :])
-    low, high = np.clip(start, 0, shape), np.clip(stop, 0, shape)
-    part = array[(..., *(slice(a, b) for a, b in zip(low, high, strict=True)))]
-    if (low == start).all() and (high == stop).all():
-        return part
-    out = np.full((*array.shape[: -len(start)], *(stop - start)), fill, array.dtype)
-    out[(..., *(slice(a, b) for a, b in zip(low - start, high - start, strict=True)))] = part
-    return out
+class _Cut(NamedTuple):
+    """A box on the last axes of an array: the part of it ``inside`` the array, and where in the box it lies."""
+
+    inside: tuple[Any, ...]
+    at: tuple[Any, ...]
+    size: tuple[int, ...]
+    whole: bool
+
+    @classmethod
+    def of(cls, box: Box, shape: np.ndarray) -> _Cut:
+        start, stop = np.asarray(box[0]), np.asarray(box[1])
+        low, high = np.clip(start, 0, shape), np.clip(stop, 0, shape)
+        inside = (..., *map(slice, low.tolist(), high.tolist()))
+        at = (..., *map(slice, (low - start).tolist(), (high - start).tolist()))
+        whole = bool((low == start).all() and (high == stop).all())
+        return cls(inside, at, tuple((stop - start).tolist()), whole)
+
+    def pad(self, part: np.ndarray, fill: Any) -> np.ndarray:
+        if self.whole:
+            return part
+        out = np.full((*part.shape[: -len(self.size)], *self.size), fill, part.dtype)
+        out[self.at] = part
+        return out
