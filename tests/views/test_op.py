@@ -149,6 +149,8 @@ def test_one_of_respects_the_probability_of_the_chosen_op():
         ({"one_of": {"ops": ["flip"], "weights": [1, 2]}}, "one weight >= 0 for each op"),
         ({"one_of": {"ops": [{"resize": {"size": 3}}]}}, "keep the shape"),
         ({"in_paint": {"fill": "nois"}}, "fill is noise, constant or a number"),
+        ({"in_paint": {"side": [20, 10]}}, "side is written as two voxel counts, low first"),
+        ({"out_paint": {"removed": [5]}}, "removed is written as two voxel counts"),
         ({"local_shuffle": {"windows": "many"}}, "or 'density'"),
         ({"rotate": {"interpolation": "cubic"}}, "linear or nearest"),
         ({"gaussian_blur": {"sigma": [2.0, 1.0]}}, "low first"),

@@ -7,6 +7,7 @@ a batch gives what its samples give alone, and parameters can be kept and replay
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -140,8 +141,10 @@ class OneOf(Op):
         self.moves = any(op.moves for op in self.ops)
 
     def draw(self, shape: Sequence[int], draws: Draws) -> Params:
-        edges = torch.tensor(self.weights, device=draws.device).cumsum(0)
-        choice = torch.searchsorted(edges, draws.uniform() * edges[-1], right=True).clamp_(max=len(self.ops) - 1)
+        u = draws.uniform() * sum(self.weights)
+        choice = torch.zeros(len(u), dtype=torch.int64, device=u.device)
+        for edge in list(itertools.accumulate(self.weights))[:-1]:
+            choice += u >= edge
         params = {"choice": choice}
         for i, op in enumerate(self.ops):
             if bool((choice == i).any()):

@@ -126,6 +126,14 @@ class _Paint(Op):
         return {"start": start, "side": side * drawn, "fill": draws.spawn_keys()}
 
 
+def _voxel_range(given: Sequence[int] | None, who: str) -> tuple[int, int] | None:
+    if given is None:
+        return None
+    if len(given) != 2 or not 0 <= given[0] <= given[1]:
+        raise ScanlearnError(f"{who} is written as two voxel counts, low first, not {given}.")
+    return int(given[0]), int(given[1])
+
+
 def _range(
     image: Tensor, low: Tensor, high: Tensor, given: Sequence[int] | None, most: Tensor
 ) -> tuple[Tensor, Tensor]:
@@ -158,7 +166,7 @@ class InPaint(_Paint):
         p: float = 1.0,
     ):
         super().__init__(boxes, first, more, margin, fill, max_masked_fraction, p)
-        self.side = side
+        self.side = _voxel_range(side, "in_paint: side")
 
     def _sides(self, u: Tensor, image: Tensor) -> Tensor:
         low, high = _range(image, (image // 6).clamp(min=1), (image // 3).clamp(min=1), self.side, image)
@@ -206,7 +214,7 @@ class OutPaint(_Paint):
         p: float = 1.0,
     ):
         super().__init__(boxes, 1.0, more, margin, fill, max_masked_fraction, p)
-        self.removed = removed
+        self.removed = _voxel_range(removed, "out_paint: removed")
 
     def _sides(self, u: Tensor, image: Tensor) -> Tensor:
         low, high = _range(image, 3 * image // 7, 4 * image // 7, self.removed, image - 1)
