@@ -9,6 +9,7 @@ from PIL import Image
 
 from scanlearn.catalog.splits import assert_disjoint
 from scanlearn.errors import ScanlearnError
+from scanlearn.scans.conform import Grid
 from scanlearn.scans.prepare import prepare
 from scanlearn.scans.store import open_store
 from scans.made_scans import smooth
@@ -249,6 +250,11 @@ def test_another_content_is_refused_unless_told_to_overwrite(slices_folder, tmp_
     with pytest.raises(ScanlearnError, match="other scans or settings"):
         prepare(tmp_path / "changed", tmp_path / "out")
     assert prepare(slices_folder, tmp_path / "out", size=16, overwrite=True).shape(0) == (16, 16)
+
+
+def test_the_grid_of_a_store_is_rebuilt_from_its_settings(slices_folder, tmp_path):
+    store = prepare(slices_folder, tmp_path / "out", size=16, window=(10, 200))
+    assert Grid.of(store.info["settings"]) == Grid(2, (16, 16), None, "pad", (10.0, 200.0))
 
 
 def test_a_folder_that_is_no_store_is_never_replaced(slices_folder, tmp_path):

@@ -144,6 +144,12 @@ def test_palette_masks_give_their_indices(tmp_path):
     assert np.array_equal(read_mask(tmp_path / "m.png").array[0], np.asarray(image))
 
 
+def test_a_jpeg_mask_is_refused_because_its_numbers_changed(tmp_path):
+    Image.fromarray(np.zeros((5, 5), np.uint8)).save(tmp_path / "m.jpg")
+    with pytest.raises(ScanlearnError, match="is a JPEG"):
+        read_mask(tmp_path / "m.jpg")
+
+
 def test_a_mask_of_fractions_is_refused(tmp_path):
     nib.save(nib.Nifti1Image(np.full((3, 3, 3), 0.5, np.float32), np.eye(4)), tmp_path / "m.nii")
     with pytest.raises(ScanlearnError, match="other than the class numbers"):

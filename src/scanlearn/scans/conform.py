@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +24,15 @@ class Grid:
     spacing: tuple[float, ...] | None = None
     fit: str = "pad"
     window: intensity.Window = None
+
+    @classmethod
+    def of(cls, settings: dict[str, Any]) -> Grid:
+        """The grid of a store, from the ``settings`` in its ``store.json``."""
+        size, spacing, window = (
+            tuple(value) if isinstance(value, list) else value
+            for value in (settings["size"], settings["spacing"], settings["window"])
+        )
+        return cls(settings["spatial_dims"], size, spacing, settings["fit"], window)
 
     def place(self, scan: Scan) -> Placement:
         """The way of one scan onto this grid."""

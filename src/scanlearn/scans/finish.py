@@ -114,14 +114,11 @@ def _side_table(good: list[Conformed], names: list[str], window: intensity.Windo
 
 
 def _intensity(good: list[Conformed], window: intensity.Window, all_8bit: bool) -> dict[str, Any]:
-    """How values become 0..1, for people: the window asked for, or what was chosen by modality."""
+    """How values become 0..1: the window asked for, or what was chosen by modality."""
     by_modality = Counter(item.modality or "unknown" for item in good)
-    if window is not None:
-        chosen: dict[str, Any] = dict.fromkeys(by_modality, window)
-    else:
-        other = "0..255" if all_8bit else "percentiles"
-        chosen = {name: "genesis" if name == "CT" else other for name in by_modality}
-    return {"modalities": dict(by_modality), "window": chosen}
+    other = window or ("0..255" if all_8bit else "percentiles")
+    chosen = {name: "genesis" if name == "CT" and window is None else other for name in by_modality}
+    return {"modalities": dict(by_modality), "window": chosen, "all_8bit": all_8bit}
 
 
 def _refused(reader: FileSource | ArraySource, bad: list[Conformed]) -> list[tuple[str, str, str]]:
@@ -145,7 +142,9 @@ def _tell(
         f"{len(good)} scans of {len(np.unique(catalog.patients))} patients, {info['spatial_dims']}D, {grid}, "
         f"{info['dtype']}" + (f", {masks} with masks of {classes}" if masks else "") + "."
     )
-    say("window: " + ", ".join(f"{name} {chosen}" for name, chosen in info["intensity"]["window"].items()))
+    windows = info["intensity"]["window"]
+    each = [f"{chosen}" if len(windows) == 1 else f"{chosen} for {name}" for name, chosen in windows.items()]
+    say("window: " + ", ".join(each))
     say("split by patient: " + ", ".join(f"{name} {len(rows)}" for name, rows in splits.items()))
     if equal:
         warn(f"{info['equal_scans']} scans are equal to the last byte to a scan of another patient.")

@@ -75,6 +75,9 @@ def read_mask(path: str | Path) -> Scan:
     """
     scan = _read_palette(Path(path)) or read_scan(path)
     array = scan.array
+    with Path(path).open("rb") as file:
+        if file.read(3) == _JPEG:
+            raise ScanlearnError(f"The mask {path} is a JPEG, whose compression alters class numbers; save it as PNG.")
     if array.shape[0] != 1:
         raise ScanlearnError(f"The mask {path} has {array.shape[0]} channels; a mask holds one class number per voxel.")
     if array.size and (array.min() < 0 or array.max() > 255 or (array.dtype.kind == "f" and (array % 1).any())):
@@ -122,11 +125,12 @@ def _as_paths(path: str | Path | Sequence[str | Path]) -> list[Path]:
     return paths
 
 
+_JPEG = b"\xff\xd8\xff"
 # (offset, bytes, reader): what the first bytes of a file tell.
 _MAGIC = (
     (128, b"DICM", "dicom"),
     (0, b"\x89PNG\r\n\x1a\n", "raster"),
-    (0, b"\xff\xd8\xff", "raster"),
+    (0, _JPEG, "raster"),
     (0, b"II*\0", "raster"),
     (0, b"MM\0*", "raster"),
     (0, b"BM", "raster"),

@@ -179,11 +179,7 @@ class Store:
     ) -> list[np.ndarray]:
         if len(rows) == 0:
             return []
-        cuts = (
-            None
-            if boxes is None
-            else [_Cut.of(box, shape) for box, shape in zip(boxes, self.shapes(rows), strict=True)]
-        )
+        cuts = None if boxes is None else _cuts(boxes, self.shapes(rows))
         if self.spatial_dims == 2:
             # An image is one chunk: read them all in one request, then cut.
             whole = self._array(kind)[rows].read().result()
@@ -223,25 +219,30 @@ def _reopen(path: str, cache_bytes: int) -> Store:
 
 
 class _Cut(NamedTuple):
-    """A box on the last axes of an array: the part of it ``inside`` the array, and where in the box it lies."""
+    """A box on the last axes of an array: the part of it ``inside`` the array, and where in the box that lies."""
 
     inside: tuple[Any, ...]
     at: tuple[Any, ...]
-    size: tuple[int, ...]
+    size: list[int]
     whole: bool
 
-    @classmethod
-    def of(cls, box: Box, shape: np.ndarray) -> _Cut:
-        start, stop = np.asarray(box[0]), np.asarray(box[1])
-        low, high = np.clip(start, 0, shape), np.clip(stop, 0, shape)
-        inside = (..., *map(slice, low.tolist(), high.tolist()))
-        at = (..., *map(slice, (low - start).tolist(), (high - start).tolist()))
-        whole = bool((low == start).all() and (high == stop).all())
-        return cls(inside, at, tuple((stop - start).tolist()), whole)
-
     def pad(self, part: np.ndarray, fill: Any) -> np.ndarray:
+        """The box, from the part of it that is inside the array."""
         if self.whole:
             return part
         out = np.full((*part.shape[: -len(self.size)], *self.size), fill, part.dtype)
         out[self.at] = part
         return out
+
+
+def _cuts(boxes: Sequence[Box], shapes: np.ndarray) -> list[_Cut]:
+    """The boxes on arrays of these shapes (n, dims); worked out together, as Python is slow one by one."""
+    bounds = np.array(boxes, np.int64).reshape(len(shapes), 2, -1)
+    starts, stops = bounds[:, 0], bounds[:, 1]
+    low, high = np.clip(starts, 0, shapes), np.clip(stops, 0, shapes)
+    whole = ((low == starts) & (high == stops)).all(axis=1).tolist()
+    table = np.stack([low, high, low - starts, high - starts, stops - starts], axis=1).tolist()
+    return [
+        _Cut((..., *map(slice, a, b)), (..., *map(slice, c, d)), size, w)
+        for (a, b, c, d, size), w in zip(table, whole, strict=True)
+    ]
