@@ -28,15 +28,20 @@ def bezier_curve(values, points, decreasing=False, entries=100_000):
 
 
 def local_shuffle(cube, rng, windows=10_000):
-    """Permute inside random windows that read the original; cube (C, *spatial), channels move together."""
+    """Permute inside random windows that read the original; cube (1, *spatial)."""
     out = cube.copy()
     spatial = cube.shape[1:]
+    longest = [max(1, n // 10) for n in spatial]
     for _ in range(windows):
-        side = [integer(rng, 1, max(1, n // 10)) for n in spatial]
-        start = [integer(rng, 0, n - s) for n, s in zip(spatial, side, strict=True)]
-        box = (slice(None), *(slice(a, a + s) for a, s in zip(start, side, strict=True)))
-        values = cube[box].reshape(len(cube), -1)
-        out[box] = values[:, rng.permutation(values.shape[1])].reshape(cube[box].shape)
+        box = [0]
+        for n, most in zip(spatial, longest, strict=True):
+            side = integer(rng, 1, most)
+            start = integer(rng, 0, n - side)
+            box.append(slice(start, start + side))
+        window = cube[tuple(box)]
+        values = window.flatten()
+        rng.shuffle(values)
+        out[tuple(box)] = values.reshape(window.shape)
     return out
 
 

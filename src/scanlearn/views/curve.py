@@ -5,6 +5,7 @@ Source: Zhou et al., "Models Genesis", Medical Image Analysis 2021, section on n
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import numba
@@ -20,20 +21,27 @@ ENTRIES = 1024  # differs by at most 2e-5 from a table of 100,000
 _BINS = 2048
 
 
+@functools.lru_cache(maxsize=8)
+def _bernstein(device: torch.device) -> Tensor:
+    """(4, 1024) float64: the weights of a cubic curve's four points along the curve."""
+    t = torch.linspace(0, 1, ENTRIES, dtype=torch.float64, device=device)
+    s = 1 - t
+    return torch.stack([s**3, 3 * s * s * t, 3 * s * t * t, t**3])
+
+
 def bezier_table(points: Tensor, decreasing: Tensor) -> tuple[Tensor, Tensor]:
     """Tables (x, y), float32 (N, 1024) each, x increasing from 0 to 1, of cubic Bezier curves.
 
     points (N, 4) = x1, y1, x2, y2 in [0, 1]: the curve from (0, 0) over (x1, y1), (x2, y2) to (1, 1); where
     ``decreasing``, bool (N,), the one from (0, 1) over (x1, y2), (x2, y1) to (1, 0).
     """
-    x1, y1, x2, y2 = points.double().t()[..., None]
-    down = decreasing[:, None]
-    t = torch.linspace(0, 1, ENTRIES, dtype=torch.float64, device=points.device)
-    s = 1 - t
-    first, second, end = 3 * s * s * t, 3 * s * t * t, t**3
-    x = first * x1 + second * x2 + end
-    y = torch.where(down, s**3 + first * y2 + second * y1, first * y1 + second * y2 + end)
-    return x.float(), y.float()
+    ends = torch.tensor([0.0, 0.0, 1.0, 1.0], dtype=torch.float64, device=points.device).expand(len(points), 4)
+    # From x1, y1, x2, y2 | 0, 0, 1, 1 to the abscissae 0, x1, x2, 1 and the ordinates 0, y1, y2, 1 or back.
+    corners = torch.cat([points.double(), ends], dim=1)
+    x, y = corners[:, [4, 0, 2, 6]], corners[:, [5, 1, 3, 7]]
+    y = torch.where(decreasing[:, None], y.flip(1), y)
+    weights = _bernstein(points.device)
+    return (x @ weights).float(), (y @ weights).float()
 
 
 @numba.njit(cache=True, nogil=True)

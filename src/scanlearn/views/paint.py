@@ -5,6 +5,7 @@ Source: Zhou et al., "Models Genesis", Medical Image Analysis 2021, sections on 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numba
@@ -109,19 +110,19 @@ class _Paint(Op):
         self.fill, self.max_masked_fraction = fill, max_masked_fraction
         self.keeps_unit_range = isinstance(fill, str) or 0.0 <= fill <= 1.0
 
-    def _sides(self, u: Tensor, image: Tensor) -> Tensor:
-        """Sides (N, boxes, dims) from uniform numbers u of that shape."""
+    def _sides(self, n: int, dims: int) -> tuple[int, int]:
+        """Shortest and longest side of a box along an axis of n voxels."""
         raise NotImplementedError
 
     def draw(self, shape: Sequence[int], draws: Draws) -> Params:
-        dims = len(shape) - 2
-        image = torch.tensor(shape[2:], device=draws.device)
+        dims, device = len(shape) - 2, draws.device
+        limits = torch.tensor([self._sides(n, dims) for n in shape[2:]], device=device)
         u = draws.uniform(self.boxes, 2 * dims + 1).double()
-        side = self._sides(u[..., :dims], image)
-        free = image - side
+        side = limits[:, 0] + (u[..., :dims] * (limits[:, 1] - limits[:, 0] + 1)).long()
+        free = torch.tensor(shape[2:], device=device) - side
         margin = (free // 2).clamp(max=self.margin)  # as much of the margin as there is room for
         start = margin + (u[..., dims : 2 * dims] * (free - 2 * margin + 1)).long()
-        chance = torch.tensor([self.first] + [self.more] * (self.boxes - 1), device=draws.device)
+        chance = torch.tensor([self.first] + [self.more] * (self.boxes - 1), device=device)
         drawn = (u[..., -1] < chance).long().cumprod(1)[..., None]  # a box is drawn only if all before it were
         return {"start": start, "side": side * drawn, "fill": draws.spawn_keys()}
 
@@ -132,15 +133,6 @@ def _voxel_range(given: Sequence[int] | None, who: str) -> tuple[int, int] | Non
     if len(given) != 2 or not 0 <= given[0] <= given[1]:
         raise ScanlearnError(f"{who} is written as two voxel counts, low first, not {given}.")
     return int(given[0]), int(given[1])
-
-
-def _range(
-    image: Tensor, low: Tensor, high: Tensor, given: Sequence[int] | None, most: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Lowest and highest side for each axis: the published range or the given one, not above ``most``."""
-    if given is not None:
-        low, high = torch.full_like(image, given[0]), torch.full_like(image, given[1])
-    return torch.minimum(low, most), torch.minimum(high, most)
 
 
 @VIEWS.register("in_paint")
@@ -168,9 +160,9 @@ class InPaint(_Paint):
         super().__init__(boxes, first, more, margin, fill, max_masked_fraction, p)
         self.side = _voxel_range(side, "in_paint: side")
 
-    def _sides(self, u: Tensor, image: Tensor) -> Tensor:
-        low, high = _range(image, (image // 6).clamp(min=1), (image // 3).clamp(min=1), self.side, image)
-        return low + (u * (high - low + 1)).long()
+    def _sides(self, n: int, dims: int) -> tuple[int, int]:
+        low, high = self.side or (n // 6, n // 3)
+        return min(max(low, 1), n), min(max(high, 1), n)
 
     def draw(self, shape: Sequence[int], draws: Draws) -> Params:
         params = super().draw(shape, draws)
@@ -216,13 +208,10 @@ class OutPaint(_Paint):
         super().__init__(boxes, 1.0, more, margin, fill, max_masked_fraction, p)
         self.removed = _voxel_range(removed, "out_paint: removed")
 
-    def _sides(self, u: Tensor, image: Tensor) -> Tensor:
-        low, high = _range(image, 3 * image // 7, 4 * image // 7, self.removed, image - 1)
-        kept = image - low - (u * (high - low + 1)).long()
-        if self.max_masked_fraction == 1.0:
-            return kept
-        share = (1.0 - self.max_masked_fraction) ** (1 / len(image))
-        return torch.maximum(kept, (image * share).ceil().long())
+    def _sides(self, n: int, dims: int) -> tuple[int, int]:
+        low, high = self.removed or (3 * n // 7, 4 * n // 7)
+        least = max(1, math.ceil(n * (1.0 - self.max_masked_fraction) ** (1 / dims)))
+        return max(n - high, least), max(n - low, least)
 
     def apply(self, x: Tensor, params: Params) -> Tensor:
         start, side = params["start"], params["side"]
