@@ -172,8 +172,10 @@ def finetune(
     init: str,
     out: str,
     target: str | None = None,
+    classes: list[str] | None = None,
     labels: str = "all",
     mode: Literal["full", "linear", "frozen"] = "full",
+    like: str | None = None,
     recipe: str | None = None,
     seed: int = 0,
     resume: bool = False,
@@ -188,8 +190,10 @@ def finetune(
         init: a pre-training run (or weights), or none for the from-scratch twin.
         out: the run folder to write.
         target: classify: the label column.
+        classes: only these classes of it, e.g. --classes '[bacteria, virus]'; the last one counts as positive.
         labels: how many labelled scans may be used, a number or all.
         mode: full trains everything; linear trains a head on the frozen encoder; frozen fits a logistic regression.
+        like: with --init none, the run whose architecture and input size the from-scratch twin takes.
         recipe: settings by name or YAML (finetune_classify, finetune_segment by default).
         seed: of the choice of labels, of new weights and of everything that is drawn.
         resume: go on with the run in --out.
@@ -202,8 +206,10 @@ def finetune(
         store,
         task,
         init=init,
+        like=like,
         out=out,
         target=target,
+        classes=classes,
         labels=labels if labels == "all" else _count(labels),
         mode=mode,
         recipe=recipe,
@@ -216,7 +222,7 @@ def finetune(
         _report(out, store)
         if init != "none":
             more = f" --target {target}" if target else ""
-            next_command(f"scanlearn finetune {store} --task {task} --init none --out {out}-scratch{more} --labels {labels}")
+            next_command(f"scanlearn finetune {store} --task {task} --init none --like {init} --out {out}-scratch{more} --labels {labels}")
         else:
             next_command(f"scanlearn predict {out} INPUT --out predictions")
 

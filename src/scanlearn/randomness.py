@@ -134,7 +134,7 @@ class Draws:
         return Draws(self._starts(key_of("child", name)), self.device)
 
     def _starts(self, salt: int) -> Tensor:
-        return _bits_tensor(self.keys ^ _signed(mix(salt)), 1)[:, 0]
+        return _bits_of(self.keys ^ _signed(mix(salt)), 1)[:, 0]
 
     def _next(self) -> Tensor:
         self._calls += 1

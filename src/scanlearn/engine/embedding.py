@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from scanlearn.errors import ScanlearnError
 from scanlearn.scans.intensity import to_unit
 from scanlearn.scans.store import Box, Store
 
@@ -75,6 +76,11 @@ def embed_scans(
         size: what the network was trained on.
     """
     rows = np.asarray(rows)
+    distinct, again = np.unique(rows, return_inverse=True)
+    if len(distinct) < len(rows):
+        return embed_scans(embed, store, distinct, size=size, device=device, batch_size=batch_size)[again]
+    if len(rows) == 0:
+        raise ScanlearnError("There is not one scan to embed: look at the store's splits and labels.")
     place = {int(row): i for i, row in enumerate(rows)}
     sums: np.ndarray | None = None
     counts = np.zeros(len(rows), np.float32)

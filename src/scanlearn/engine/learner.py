@@ -65,15 +65,18 @@ class Learner(nn.Module):
             objective.after_update()
 
 
-def build_learner(recipe: Recipe, seed: int, world_size: int, network: Network | None = None) -> Learner:
+def build_learner(
+    recipe: Recipe, seed: int, world_size: int, network: Network | None = None, device: torch.device | None = None
+) -> Learner:
     """Network + objectives of a recipe; the same seed gives the same weights on every rank."""
     torch.manual_seed(seed)
     if network is None:
         settings = recipe.network
-        parts = {"encoder": settings.encoder, "decoder": settings.decoder, "normalise": settings.normalise}
+        encoder = {**settings.encoder} | ({"normalise": settings.normalise} if settings.normalise else {})
+        parts = {"encoder": encoder, "decoder": settings.decoder}
         network = build_network(parts, spatial_dims=recipe.spatial_dims, in_channels=recipe.channels)
     groups = max(recipe.network.batch_norm_groups // world_size, 1)
-    set_batch_norm(network, recipe.network.batch_norm, groups)
+    set_batch_norm(network, recipe.network.batch_norm, groups, device)
     objectives = {
         name: build_objective(name, {k: v for k, v in settings.items() if k != "weight"}, network)
         for name, settings in recipe.objectives.items()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any, TextIO
@@ -22,8 +23,17 @@ def write_atomic(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, data: Any) -> None:
-    """``write_atomic`` of indented JSON."""
-    write_atomic(path, json.dumps(data, indent=1) + "\n")
+    """``write_atomic`` of indented JSON; a figure that cannot be told (NaN) becomes null, which JSON knows."""
+    write_atomic(path, json.dumps(without_nan(data), indent=1, allow_nan=False) + "\n")
+
+
+def without_nan(data: Any) -> Any:
+    """The same data with None for NaN and infinities."""
+    if isinstance(data, dict):
+        return {key: without_nan(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [without_nan(value) for value in data]
+    return None if isinstance(data, float) and not math.isfinite(data) else data
 
 
 class RunFolder:
@@ -94,7 +104,7 @@ class MetricLog:
     def write(self, step: int, kind: str, values: dict[str, Any]) -> None:
         """One line ``{"step", "kind", ...}``; numbers are rounded to six digits."""
         rounded = {k: float(f"{v:.6g}") if isinstance(v, float) else v for k, v in values.items()}
-        self._file.write(json.dumps({"step": step, "kind": kind, **rounded}) + "\n")
+        self._file.write(json.dumps(without_nan({"step": step, "kind": kind, **rounded})) + "\n")
         self._file.flush()
         if self._board is not None:
             for name, value in values.items():

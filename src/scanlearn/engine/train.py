@@ -18,7 +18,7 @@ from torch import Tensor
 from scanlearn.catalog.splits import assert_disjoint, save_splits
 from scanlearn.console import say, warn
 from scanlearn.engine.checkpoint import checkpoints, load_latest, save_checkpoint
-from scanlearn.engine.device import environment, per_rank, start_fabric, to_memory_format
+from scanlearn.engine.device import environment, per_rank, start_fabric, to_memory_format, unsharded
 from scanlearn.engine.learner import Learner, build_learner, weights_at
 from scanlearn.engine.monitor import Monitor
 from scanlearn.engine.optim import build_optimizer, parameter_groups, set_learning_rate
@@ -98,14 +98,14 @@ def train(
     fabric.barrier()
 
     # ---------------------------------------------------------------- network, objectives, optimiser
-    learner = build_learner(recipe, seed, fabric.world_size, network)
+    learner = build_learner(recipe, seed, fabric.world_size, network, fabric.device)
     if init is not None and not resume:
         account = initialise(learner.network, init)
         if fabric.is_global_zero:
             say(str(account))
         for objective in learner.objectives.values():
             objective.start_from(learner.network)  # type: ignore[operator]
-    layout = to_memory_format(learner, recipe.memory_format, recipe.spatial_dims)
+    layout = to_memory_format(learner, recipe.memory_format, recipe.spatial_dims, fabric)
     if fabric.is_global_zero:
         save_network(learner.network, run.encoder, step=0, recipe=recipe.name)
         verify_export(run.encoder, learner.network)  # fail in the first second, not after a week
@@ -186,16 +186,17 @@ def train(
 
     # ---------------------------------------------------------------- what stays
     finished = step >= steps
+    exported = unsharded(learner.network)
     if fabric.is_global_zero:
         notes = {**training.notes, "step": step, "recipe": recipe.name, "seed": seed, "finished": finished}
-        save_network(learner.network, run.encoder, input_size=list(make_views.input_size), **notes)
+        save_network(exported, run.encoder, input_size=list(make_views.input_size), **notes)
         if log is not None:
             log.close()
         run.release()
     fabric.barrier()
     if not finished and fabric.is_global_zero:
         warn(f"stopped by a signal at step {step:,}; the state is saved, go on with --resume.")
-    return Result(learner.network, learner, step, not finished)
+    return Result(exported, learner, step, not finished)
 
 
 def total_steps(recipe: Recipe, scans: int) -> int:

@@ -35,6 +35,7 @@ def finetune(
     init: str | Path = "none",
     like: str | Path | None = None,
     target: str | None = None,
+    classes: list[str] | None = None,
     labels: int | str = "all",
     mode: str = "full",
     recipe: str | Path | None = None,
@@ -52,6 +53,7 @@ def finetune(
         init: weights to start from, or "none" for the from-scratch twin.
         like: with init "none": a run whose architecture and input size the twin takes.
         target: classify: the label column.
+        classes: only these classes of the column, in this order; scans of other classes count as unlabelled.
         labels: number of labelled training scans to use, or "all".
         mode: full (everything trains) | linear (head on the frozen encoder) | frozen (logistic regression on features).
         recipe: another recipe than finetune_classify / finetune_segment.
@@ -68,7 +70,7 @@ def finetune(
         raise unknown("mode", mode, MODES)
     init = str(init)
     source = init if init != "none" else (str(like) if like else None)
-    column = target_labels(store, task, target)
+    column = target_labels(store, task, target, classes)
     rows = choose_rows(store, task, target, column, labels, seed)
     plan = fill_in(task, store, source, column, recipe, settings, mode)
     facts = {
@@ -136,8 +138,8 @@ def _train_and_test(
     return results
 
 
-def target_labels(store: Store, task: str, target: str | None) -> Labels:
-    """The labels to learn; for segment, which scans have a mask."""
+def target_labels(store: Store, task: str, target: str | None, classes: list[str] | None = None) -> Labels:
+    """The labels to learn, of some classes or all; for segment, which scans have a mask."""
     if task == "segment":
         if not store.has_masks:
             raise ScanlearnError(f"{store.path.name} holds no masks: prepare it from a source with a mask column.")
@@ -148,7 +150,20 @@ def target_labels(store: Store, task: str, target: str | None) -> Labels:
     labels = store.catalog.labels(target)
     if labels.kind not in ("class", "multilabel"):
         raise ScanlearnError(f"The column {target!r} holds a {labels.kind}; classification needs classes.")
-    return labels
+    return labels if classes is None else only_classes(labels, classes)
+
+
+def only_classes(labels: Labels, classes: list[str]) -> Labels:
+    """The same labels for some classes, renumbered in the given order."""
+    if labels.kind != "class" or len(classes) < 2:
+        raise ScanlearnError("classes takes two or more classes of a column with one class for each scan.")
+    for name in classes:
+        if name not in labels.classes:
+            raise unknown("class", name, labels.classes)
+    table = np.full(len(labels.classes) + 1, -1, np.int64)  # the last entry serves missing labels, -1
+    for code, name in enumerate(classes):
+        table[labels.classes.index(name)] = code
+    return Labels("class", list(classes), table[labels.codes])
 
 
 def choose_rows(
@@ -156,9 +171,8 @@ def choose_rows(
 ) -> np.ndarray:
     """Labelled training rows: the same for every method at one (labels, seed), and nested in the count."""
     rows = np.asarray(store.splits["train"])
-    return pick_labelled(
-        store.catalog, rows[column.labelled[rows]], target if task == "classify" else None, labels, seed
-    )
+    name = "mask" if task == "segment" or target is None else target
+    return pick_labelled(store.catalog, rows[column.labelled[rows]], name, labels, seed)  # type: ignore[arg-type]
 
 
 def fill_in(
@@ -229,7 +243,7 @@ def check_not_seen(init: str, store: Store) -> None:
         warn("the weights come from another store; only patients of this one could be checked for leaks.")
         return
     parts = json.loads(saved.read_text())
-    seen = set(parts.get("splits", parts).get("pre-training", []))
+    seen = set(parts["parts"].get("pre-training", []))
     tested = np.asarray(store.catalog.column("scan_id"))[np.asarray(store.splits["test"])]
     patient = dict(zip(store.catalog.column("scan_id"), store.catalog.patients, strict=True))
     seen_patients = {patient[s] for s in seen if s in patient}

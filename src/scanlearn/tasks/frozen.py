@@ -72,8 +72,10 @@ def logistic_regression(
 
 def _fit(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     from sklearn.linear_model import LogisticRegression
+    from threadpoolctl import threadpool_limits
 
     if len(np.unique(y)) < 2:
         raise ScanlearnError("The labelled scans are all of one class: choose more labels.")
-    model = LogisticRegression(C=5.0 / x.shape[1], max_iter=1000).fit(x, y)
+    with threadpool_limits(1):  # two threads on problems this small only wait for each other
+        model = LogisticRegression(C=5.0 / x.shape[1], max_iter=1000).fit(x, y)
     return model.coef_, model.intercept_

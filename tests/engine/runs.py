@@ -1,0 +1,103 @@
+"""Small stores and recipes for tests of whole runs, and a training that can be killed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scanlearn.engine.recipe import Recipe, parse_recipe
+from scanlearn.scans.prepare import prepare
+from scanlearn.scans.store import Store
+
+VIEWS = {
+    "query": {"ops": [{"random_resized_crop": {"size": 16, "scale": [0.5, 1.0]}}, {"flip": {"p": 0.5}}]},
+    "key": {"like": "query"},
+}
+GENESIS = {
+    "clean": {"ops": [{"flip": {"mode": "genesis", "p": 0.4}}]},
+    "distorted": {
+        "source": "clean",
+        "ops": [
+            {"local_shuffle": {"windows": "density", "p": 0.5}},
+            {"intensity_curve": {"p": 0.9}},
+            {"one_of": {"ops": ["in_paint", "out_paint"], "weights": [0.2, 0.8], "p": 0.9}},
+        ],
+    },
+}
+
+
+def image_store(folder: Path, count: int = 24, size: int = 24) -> Store:
+    """2D scans of two classes, three scans for each patient."""
+    rng = np.random.default_rng(0)
+    label = np.arange(count) // 3 % 2
+    image = rng.random((count, size, size)) * 120 + label[:, None, None] * 60
+    file = folder / "images.npz"
+    np.savez(file, image=image.astype(np.uint8), label=label, patient=np.arange(count) // 3)
+    return prepare(file, folder / "store", target="label", workers=1)
+
+
+def volume_store(folder: Path, count: int = 8, size: int = 20) -> Store:
+    """3D scans with a bright ball as mask, one for each patient."""
+    rng = np.random.default_rng(0)
+    grid = np.stack(np.meshgrid(*[np.arange(size)] * 3, indexing="ij"))
+    centre = rng.uniform(7, size - 7, (count, 3, 1, 1, 1))
+    mask = (((grid - centre) ** 2).sum(1) < 16).astype(np.uint8)
+    image = (rng.random(mask.shape) * 100 + mask * 100).astype(np.uint8)
+    file = folder / "volumes.npz"
+    np.savez(file, image=image, mask=mask, patient=np.arange(count))
+    return prepare(file, folder / "store", workers=1)
+
+
+def moco_recipe(**changes: Any) -> Recipe:
+    data: dict[str, Any] = {
+        "name": "tiny_moco",
+        "views": VIEWS,
+        "network": {
+            "encoder": {"name": "unet", "width": 2},
+            "batch_norm": "split",
+            "batch_norm_groups": 2,
+        },
+        "objectives": {"momentum_contrast": {"queue_size": 12, "dim": 4, "momentum": 0.9}},
+        "optimizer": {"name": "sgd", "lr": 0.05},
+        "schedule": {"name": "cosine", "warmup_steps": 2},
+        "batch_size": 8,
+        "steps": 12,
+        "checkpoint_every": 3,
+        "log_every": 2,
+        "precision": "32-true",
+        "monitor": {"every": 6, "scans": 12},
+    }
+    return parse_recipe({**data, **changes})
+
+
+def genesis_recipe(**changes: Any) -> Recipe:
+    data: dict[str, Any] = {
+        "name": "tiny_genesis",
+        "spatial_dims": 3,
+        "size": [16, 16, 16],
+        "views": GENESIS,
+        "network": {"encoder": {"name": "unet", "width": 2}, "decoder": {"name": "unet"}},
+        "objectives": {"restore": {}},
+        "optimizer": {"name": "adam", "lr": 0.001},
+        "batch_size": 4,
+        "steps": 12,
+        "checkpoint_every": 3,
+        "log_every": 2,
+        "precision": "32-true",
+        "monitor": {"every": -1},
+    }
+    return parse_recipe({**data, **changes})
+
+
+def genesis_sgd_recipe(**changes: Any) -> Recipe:
+    """For comparisons: Adam magnifies the rounding noise in gradients that are nearly zero."""
+    return genesis_recipe(**{"optimizer": {"name": "sgd", "lr": 0.1}, **changes})
+
+
+RECIPES = {
+    "moco": (moco_recipe, image_store),
+    "genesis": (genesis_recipe, volume_store),
+    "genesis_sgd": (genesis_sgd_recipe, volume_store),
+}
