@@ -94,7 +94,7 @@ def train(
     run = RunFolder(out)
     if fabric.is_global_zero:
         run.create(resume)
-        write_facts(run, recipe, store, training, fabric, seed, resume)
+        write_facts(run, recipe, store, training, fabric, seed, resume, init)
     fabric.barrier()
 
     # ---------------------------------------------------------------- network, objectives, optimiser
@@ -209,7 +209,14 @@ def total_steps(recipe: Recipe, scans: int) -> int:
 
 
 def write_facts(
-    run: RunFolder, recipe: Recipe, store: Store, training: Training, fabric: Fabric, seed: int, resume: bool
+    run: RunFolder,
+    recipe: Recipe,
+    store: Store,
+    training: Training,
+    fabric: Fabric,
+    seed: int,
+    resume: bool,
+    init: Path | str | None = None,
 ) -> None:
     """recipe.yaml, environment.json, catalog.parquet and splits.json; on resume, refuse what has changed."""
     facts = {**environment(fabric), "seed": seed, "store": store.info["key"], "scans": len(training.rows)}
@@ -218,6 +225,7 @@ def write_facts(
         before = json.loads(run.environment.read_text())
         refuse_changes(run.recipe.read_text(), recipe, before, facts)
         return
+    facts["init"] = Path(init).name if init is not None else "none"
     store.catalog.save(run.catalog)
     save_splits(run.splits, store.catalog, training.parts, seed=seed, how="parts of this run")
     write_json(run.environment, facts)

@@ -89,6 +89,7 @@ def finetune(
     say(
         f"{task}: {facts['labelled_scans']} labelled scans of {facts['labelled_patients']} patients, from {facts['init']}."
     )
+    check_not_seen(init, store)
     if task == "classify" and mode == "frozen":
         results = finetune_frozen(store, init, column, rows, Path(out), facts, plan)
     else:
@@ -117,7 +118,6 @@ def _train_and_test(
         parts={"fine-tuning": rows, "val": np.asarray(store.splits["val"]), "test": np.asarray(store.splits["test"])},
         notes={"task": task, "init": facts["init"]},
     )
-    check_not_seen(init, store)
     weights = None if init == "none" else init
     result = train(plan, store, training, out, seed=seed, init=weights, resume=resume, workers=workers)
     if result.stopped:

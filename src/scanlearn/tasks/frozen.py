@@ -10,8 +10,10 @@ import torch
 
 from scanlearn.catalog.labels import Labels
 from scanlearn.catalog.splits import assert_disjoint
+from scanlearn.engine.device import start_fabric
 from scanlearn.engine.recipe import Recipe
 from scanlearn.engine.run_folder import RunFolder, write_json
+from scanlearn.engine.train import Training, write_facts
 from scanlearn.errors import ScanlearnError
 from scanlearn.scans.store import Store
 from scanlearn.tasks.classify import judge, labelled_parts
@@ -27,10 +29,11 @@ def finetune_frozen(
     if init == "none":
         raise ScanlearnError("mode frozen needs features: give the run whose encoder makes them with --init.")
     parts = labelled_parts(store, column)
-    assert_disjoint(store.catalog, {"fine-tuning": rows, **parts})
+    training = Training(rows=rows, labels=column.codes, parts={"fine-tuning": rows, **parts})
+    assert_disjoint(store.catalog, training.parts)
     run = RunFolder(out)
     run.create(resume=False)
-    plan.save(run.recipe)
+    write_facts(run, plan, store, training, start_fabric("32-true"), facts["seed"], resume=False, init=init)
     features = {part: features_of(init, store, which) for part, which in {"train": rows, **parts}.items()}
     weight, bias = logistic_regression(
         features.pop("train"), column.codes[rows], facts["multilabel"], len(column.classes)
