@@ -15,7 +15,7 @@ from scanlearn.errors import ScanlearnError
 
 
 def pick_labelled(
-    catalog: Catalog, rows: np.ndarray, target: str, count: int | Literal["all"], seed: int
+    catalog: Catalog, rows: np.ndarray, target: str | Labels, count: int | Literal["all"], seed: int
 ) -> np.ndarray:
     """Choose ``count`` of the ``rows`` that have a label in ``target``: int64 (count,) rows.
 
@@ -25,23 +25,24 @@ def pick_labelled(
     does not.
 
     Args:
-        target: label column, or "mask" for scans that have a mask.
+        target: label column, "mask" for scans that have a mask, or labels of all scans of the catalogue.
         count: how many, or "all" that are labelled.
 
     Raises:
         ScanlearnError: fewer labelled scans than ``count``, or ``count`` too small to show every class.
     """
     rows = np.unique(np.asarray(rows, np.int64))
-    labels = catalog.labels(target)
+    labels = target if isinstance(target, Labels) else catalog.labels(target)
+    name = labels.kind if isinstance(target, Labels) else target
     rows = rows[labels.labelled[rows]]
     if not len(rows):
-        raise ScanlearnError(f"None of the scans has a label in {target!r}; choose another column or other scans.")
+        raise ScanlearnError(f"None of the scans has a label in {name!r}; choose another column or other scans.")
     if count != "all" and not 1 <= count <= len(rows):
-        raise ScanlearnError(f"{count} labelled scans were asked for, but {len(rows)} have a label in {target!r}.")
+        raise ScanlearnError(f"{count} labelled scans were asked for, but {len(rows)} have a label in {name!r}.")
     order, needed = _order(catalog, rows, labels, seed)
     if count != "all" and count < needed:
         raise ScanlearnError(
-            f"{count} labelled scans cannot show every class of {target!r}; ask for {needed} at least, or for 'all'."
+            f"{count} labelled scans cannot show every class of {name!r}; ask for {needed} at least, or for 'all'."
         )
     return rows[order if count == "all" else order[:count]]
 

@@ -71,7 +71,7 @@ def finetune(
     init = str(init)
     source = init if init != "none" else (str(like) if like else None)
     column = target_labels(store, task, target, classes)
-    rows = choose_rows(store, task, target, column, labels, seed)
+    rows = choose_rows(store, column, labels, seed)
     plan = fill_in(task, store, source, column, recipe, settings, mode)
     facts = {
         "task": task,
@@ -85,6 +85,8 @@ def finetune(
         "multilabel": column.kind == "multilabel",
         "input_size": list(plan.size or plan.views["image"]["ops"][0]["random_resized_crop"]["size"]),
         "store_settings": store.info["settings"],
+        "all_8bit": store.info["intensity"]["all_8bit"],
+        "mask_values": store.info["mask_values"],
     }
     say(
         f"{task}: {facts['labelled_scans']} labelled scans of {facts['labelled_patients']} patients, from {facts['init']}."
@@ -166,13 +168,9 @@ def only_classes(labels: Labels, classes: list[str]) -> Labels:
     return Labels("class", list(classes), table[labels.codes])
 
 
-def choose_rows(
-    store: Store, task: str, target: str | None, column: Labels, labels: int | str, seed: int
-) -> np.ndarray:
+def choose_rows(store: Store, column: Labels, labels: int | str, seed: int) -> np.ndarray:
     """Labelled training rows: the same for every method at one (labels, seed), and nested in the count."""
-    rows = np.asarray(store.splits["train"])
-    name = "mask" if task == "segment" or target is None else target
-    return pick_labelled(store.catalog, rows[column.labelled[rows]], name, labels, seed)  # type: ignore[arg-type]
+    return pick_labelled(store.catalog, np.asarray(store.splits["train"]), column, labels, seed)  # type: ignore[arg-type]
 
 
 def fill_in(

@@ -35,16 +35,10 @@ def predict(run: str | Path, input: str | Path, out: str | Path) -> Path:
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     trained = load_trained(run, device)
-    catalog = catalog_of(Path(input))
+    catalog = Catalog.from_source(input)
     source, out = FileSource(catalog), Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    settings = trained.facts["store_settings"]
-    grid = Grid(
-        settings["spatial_dims"],
-        tuple(settings["size"]) if settings["size"] else None,
-        tuple(settings["spacing"]) if settings["spacing"] else None,
-        settings["fit"],
-    )
+    grid = Grid.of(trained.facts["store_settings"])
     names, rows, skipped = catalog.column("scan_id"), [], 0
     for row in track(range(len(catalog)), len(catalog), "predicting"):
         item = conform(source, row, grid, catalog.column("modality")[row], 0, names[row])
@@ -52,7 +46,7 @@ def predict(run: str | Path, input: str | Path, out: str | Path) -> Path:
             warn(f"left out: {item.reason}")
             skipped += 1
             continue
-        image = unit_image(item, settings["window"], device)
+        image = unit_image(item, grid, trained.facts["all_8bit"], device)
         with torch.no_grad():
             if trained.facts["task"] == "segment":
                 write_segmentation(trained, image, item, catalog.column("paths")[row], out, names[row])
@@ -66,20 +60,9 @@ def predict(run: str | Path, input: str | Path, out: str | Path) -> Path:
     return out
 
 
-def catalog_of(path: Path) -> Catalog:
-    """The scans a person names; a single file is a catalogue of one."""
-    if not path.exists():
-        raise ScanlearnError(f"{path} does not exist: give a scan, a folder or a table of scans.")
-    tables = (".csv", ".tsv", ".parquet")
-    if path.is_dir() or path.suffix.lower() in tables:
-        return Catalog.from_source(path)
-    return Catalog.from_files([path])
-
-
-def unit_image(item: Conformed, window: Any, device: torch.device) -> Tensor:
+def unit_image(item: Conformed, grid: Grid, all_8bit: bool, device: torch.device) -> Tensor:
     """(C, *S) in [0, 1], by the same window as in the store."""
-    window = tuple(window) if isinstance(window, list) else window
-    low, high = intensity.window_for(item.modality, item.stats, window, all_8bit=item.array.dtype == np.uint8)
+    low, high = intensity.window_for(item.modality, item.stats, grid.window, all_8bit=all_8bit)
     bounds = [torch.tensor([bound / item.factor], dtype=torch.float32, device=device) for bound in (low, high)]
     return intensity.to_unit(torch.from_numpy(item.array[None]).to(device), *bounds)[0]
 
@@ -107,9 +90,13 @@ def crop(image: Tensor, box: Any) -> Tensor:
 
 
 def write_segmentation(trained: Trained, image: Tensor, item: Conformed, paths: Any, out: Path, name: str) -> None:
-    """Segment on the store's grid, bring the mask back to the scan's own voxels, write it in the scan's space."""
+    """Segment on the store's grid, bring the mask back to the scan's own voxels, write it in the scan's space.
+
+    The classes get back the values that they had in the masks of the training data.
+    """
     assert item.placement is not None
     found = segment_image(trained.network, image, trained.facts["input_size"])
+    found = np.array([0, *trained.facts["mask_values"]], np.uint8)[found]
     mask = item.placement.undo(found[None], nearest=True)[0]
     scan = read_scan(paths)
     write_mask_like(mask, scan, out / f"{name}{'.png' if mask.ndim == 2 else '.nii.gz'}")

@@ -1,0 +1,109 @@
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from runs import genesis_recipe, image_store, moco_recipe, volume_store
+
+from scanlearn.engine.pretrain import pretrain
+from scanlearn.errors import ScanlearnError
+from scanlearn.scans.store import open_store
+from scanlearn.tasks.finetune import finetune, only_classes
+from scanlearn.weights.encoder import load_network
+
+FAST = {"steps": 40, "batch_size": 8, "precision": "32-true", "optimizer.lr": 0.01, "log_every": 10}
+SMALL = {"network.encoder": {"name": "unet", "width": 2}, "size": [16, 16]}
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """A store of bright and dark scans, and a network pre-trained on its training part."""
+    folder = tmp_path_factory.mktemp("images")
+    store = image_store(folder, count=90)
+    wider = {"encoder": {"name": "unet", "width": 4}}
+    pretrain(store, moco_recipe(steps=40, network=wider, monitor={"every": -1}), folder / "moco")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def volumes(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("volumes")
+    store = volume_store(folder, count=16)
+    pretrain(store, genesis_recipe(steps=3), folder / "genesis")
+    return folder
+
+
+@pytest.mark.parametrize("mode", ["full", "linear", "frozen"])
+def test_classification_learns_bright_from_dark_and_reports_intervals(images, tmp_path, mode):
+    results = finetune(
+        images / "store", "classify", init=images / "moco", out=tmp_path / "run", target="label", mode=mode, settings=FAST
+    )
+    auroc = results["test"]["macro"]["auroc"]
+    assert auroc["value"] > 0.9 and auroc["low"] <= auroc["value"] <= auroc["high"]
+    assert json.loads((tmp_path / "run" / "results.json").read_text())["labelled_scans"] == results["labelled_scans"]
+    predictions = pq.read_table(tmp_path / "run" / "predictions.parquet").to_pydict()
+    assert set(predictions["part"]) == {"val", "test"}
+    scores = np.stack([predictions["score_0"], predictions["score_1"]])
+    np.testing.assert_allclose(scores.sum(0), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("mode", ["linear", "frozen"])
+def test_a_frozen_encoder_is_the_pretrained_one_to_the_bit(images, tmp_path, mode):
+    finetune(
+        images / "store", "classify", init=images / "moco", out=tmp_path / "run", target="label", mode=mode, settings=FAST
+    )
+    before, after = (load_network(path).encoder.state_dict() for path in (images / "moco", tmp_path / "run"))
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_the_scratch_twin_has_the_architecture_and_input_of_the_pretrained_run(images, tmp_path):
+    for name, options in (("warm", {"init": images / "moco"}), ("cold", {"init": "none", "like": images / "moco"})):
+        finetune(images / "store", "classify", out=tmp_path / name, target="label", labels=20, settings=FAST, **options)
+    cards = [json.loads((tmp_path / n / "encoder" / "encoder.json").read_text()) for n in ("warm", "cold")]
+    assert cards[0]["network"] == cards[1]["network"]
+    tasks = [json.loads((tmp_path / n / "encoder" / "task.json").read_text()) for n in ("warm", "cold")]
+    assert tasks[0]["input_size"] == tasks[1]["input_size"] == [16, 16]
+    catalogs = [json.loads((tmp_path / n / "splits.json").read_text()) for n in ("warm", "cold")]
+    assert catalogs[0] == catalogs[1]  # the same labelled scans
+
+
+def test_segmentation_finds_the_ball_and_keeps_examples(volumes, tmp_path):
+    results = finetune(
+        volumes / "store", "segment", init=volumes / "genesis", out=tmp_path / "run", settings={**FAST, "steps": 60}
+    )
+    assert results["test"]["macro"]["dice"]["value"] > 0.5
+    assert results["classes"] == ["background", "1"]
+    cases = pq.read_table(tmp_path / "run" / "cases.parquet")
+    assert len(cases) == results["test"]["cases"]
+    examples = np.load(tmp_path / "run" / "examples.npz")
+    assert examples["image_0"].shape == examples["truth_0"].shape == examples["found_0"].shape
+
+
+def test_the_decoder_is_taken_and_only_its_last_layer_is_new(volumes, tmp_path, capsys):
+    finetune(volumes / "store", "segment", init=volumes / "genesis", out=tmp_path / "run", settings={**FAST, "steps": 1})
+    said = capsys.readouterr().err
+    assert "56 of 56 encoder tensors" in said
+    assert "decoder.out_tr.final_conv" in said and "decoder.up_tr64.up_conv" not in said
+
+
+def test_test_patients_seen_in_pretraining_refuse_the_finetuning(images, tmp_path):
+    pretrain(images / "store", moco_recipe(steps=1, monitor={"every": -1}), tmp_path / "leaky", part="all")
+    with pytest.raises(ScanlearnError, match="were in the pre-training"):
+        finetune(images / "store", "classify", init=tmp_path / "leaky", out=tmp_path / "run", target="label", settings=FAST)
+
+
+def test_a_missing_or_unknown_target_is_refused_with_the_columns(images, tmp_path):
+    with pytest.raises(ScanlearnError, match="--target; the store has: label"):
+        finetune(images / "store", "classify", out=tmp_path / "run", settings=SMALL)
+    with pytest.raises(ScanlearnError, match="did you mean 'label'"):
+        finetune(images / "store", "classify", out=tmp_path / "run", target="lable", settings=SMALL)
+
+
+def test_only_some_classes_are_learnt_in_the_order_given(images):
+    labels = open_store(images / "store").catalog.labels("label")
+    turned = only_classes(labels, ["1", "0"])
+    assert turned.classes == ["1", "0"]
+    assert np.array_equal(turned.codes, 1 - labels.codes)
+    with pytest.raises(ScanlearnError, match="no class 'x'"):
+        only_classes(labels, ["0", "x"])
