@@ -1,0 +1,81 @@
+"""What was checked: parts that share no patient, scans that were left out, warnings in the log."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from scanlearn.scans.store import Store
+from scanlearn.study.facts import TRAINED, Facts, origin, shared_patients
+from scanlearn.study.page import Table, count, without_paths
+from scanlearn.study.tables import parts_table, quarantine_table
+
+
+def notices(facts: Facts) -> list[str]:
+    """What a reader must not miss, for the top of the page."""
+    found = []
+    if not facts.finished:
+        found.append("This run is not finished; figures and pictures are those of its last export.")
+    if facts.still_warned:
+        found.append(without_paths(str(facts.monitor[-1]["warning"])))
+    if not facts.patients_known:
+        found.append("The scans came without patients, so each counts as its own patient and leaks cannot be seen.")
+    return found
+
+
+def section(facts: Facts, store: Store | None) -> dict[str, Any]:
+    """The tables and sentences of the page's section on checks."""
+    parts: Table | None = None
+    if facts.catalog is not None and facts.parts:
+        parts = parts_table(facts.catalog, facts.parts)
+    return {"parts": parts, "sentences": leak_sentences(facts), **_left_out(store), "warnings": _warnings(facts)}
+
+
+def leak_sentences(facts: Facts) -> list[str]:
+    """How many patients and files the parts share, counted anew from the run's own files, and what could not be."""
+    if facts.catalog is None or not facts.parts:
+        return ["The run does not list its parts, so nothing can be said about leaks."]
+    words = []
+    if len(facts.parts) > 1:
+        patients, files = shared_patients(facts.catalog, facts.parts)
+        shared = f"Patients in more than one part: {patients}. " if facts.patients_known else ""
+        words.append(f"{shared}Identical files in more than one part: {files}.")
+    else:
+        words.append("Every scan was used for training; nothing of this store is left to test on.")
+    if not facts.patients_known:
+        words.append("Patients are not known, so nobody can say whether one of them is in two parts.")
+    words += _origin_sentence(facts)
+    return words
+
+
+def _origin_sentence(facts: Facts) -> list[str]:
+    name = facts.init
+    if not facts.task or name == "none" or "test" not in facts.parts:
+        return []
+    before = origin(facts)
+    if before is None or before.catalog is None or facts.catalog is None:
+        return [f"The pre-training of {name} is not beside this run, so its patients could not be compared here."]
+    trained = next((before.parts[part] for part in TRAINED if part in before.parts), np.zeros(0, np.int64))
+    seen = np.unique(before.catalog.patients[trained])
+    whose = "patient" if facts.patients_known else "scan"
+    shared = len(np.intersect1d(seen, facts.catalog.patients[facts.parts["test"]]))
+    return [
+        f"The weights come from {name}, which trained on {count(len(seen), whose)}; {shared or 'none'} of them "
+        f"{'is' if shared == 1 else 'are'} in the test part."
+    ]
+
+
+def _left_out(store: Store | None) -> dict[str, Any]:
+    if store is None:
+        return {"quarantine": None, "store_words": "Which scans the store left out is in its store.json."}
+    refused, equal = store.info.get("quarantine", []), store.info.get("equal_scans", 0)
+    words = f"{count(len(refused), 'scan')} left out of the store, {len(store):,} kept."
+    if equal:
+        words += f" {count(equal, 'scan')} equal to the last byte to a scan of another patient."
+    return {"quarantine": quarantine_table(refused) if refused else None, "store_words": words}
+
+
+def _warnings(facts: Facts) -> list[str]:
+    spans = [f"Step {a:,}" if a == b else f"Steps {a:,} to {b:,}" for a, b, _ in facts.warnings]
+    return [f"{span}: {without_paths(text)}" for span, (_, _, text) in zip(spans, facts.warnings, strict=True)]

@@ -1,0 +1,162 @@
+"""What a run folder says about itself, read once for a report. Nothing here opens a store or a network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from scanlearn.catalog.splits import load_splits
+from scanlearn.catalog.table import Catalog
+from scanlearn.engine.run_folder import RunFolder
+from scanlearn.errors import ScanlearnError
+from scanlearn.weights.encoder import CARD
+
+TRAINED = ("pre-training", "fine-tuning")  # the parts that a run trains on
+
+
+@dataclass(frozen=True)
+class Facts:
+    """The files of one run as data; what a run does not have (yet) is empty."""
+
+    run: RunFolder
+    recipe: dict[str, Any]
+    environment: dict[str, Any]
+    notes: dict[str, Any]  # of the exported encoder
+    parameters: int
+    train: list[dict[str, Any]]  # lines of metrics.jsonl
+    monitor: list[dict[str, Any]]
+    results: dict[str, Any]
+    catalog: Catalog | None
+    parts: dict[str, np.ndarray]  # rows of the run's catalogue
+
+    @property
+    def name(self) -> str:
+        """The name of the folder, which is the name of the run."""
+        return self.run.path.resolve().name
+
+    @property
+    def task(self) -> str:
+        """classify, segment, or "" for a pre-training run."""
+        objectives = self.recipe.get("objectives", {})
+        return next((task for task in ("classify", "segment") if task in objectives), "")
+
+    @property
+    def init(self) -> str:
+        """The name of what the weights came from, "none" for a fresh network."""
+        return str(self.results.get("init") or self.environment.get("init") or self.notes.get("init") or "none")
+
+    @property
+    def steps(self) -> int:
+        """Steps that were made."""
+        logged = self.train[-1]["step"] if self.train else 0
+        return max(int(self.notes.get("step", 0)), logged)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run came to its end: a fine-tuned one was tested, another one exported its last step."""
+        return bool(self.results) if self.task else bool(self.notes.get("finished"))
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether the exported network is a trained one (before the first export it is the fresh one)."""
+        return bool(self.results) or "finished" in self.notes
+
+    @property
+    def minutes(self) -> float:
+        """Time spent training, without checks and pictures, from the logged speed."""
+        seconds, before = 0.0, 0
+        for line in self.train:
+            if line.get("images_per_second"):
+                seconds += (line["step"] - before) * self.recipe["batch_size"] / line["images_per_second"]
+            before = line["step"]
+        return seconds / 60
+
+    @property
+    def patients_known(self) -> bool:
+        """False where each scan had to count as a patient of its own."""
+        return self.catalog is None or self.catalog.patients_known
+
+    @cached_property
+    def warnings(self) -> list[tuple[int, int, str]]:
+        """(first step, last step, sentence) of each kind of warning in the log; its last wording stands for all."""
+        found: dict[str, tuple[int, int, str]] = {}
+        for line in [*self.train, *self.monitor]:
+            if line.get("warning"):
+                kind = str(line["warning"]).split(":")[0].split("(")[0]
+                first = found.get(kind, (line["step"], 0, ""))[0]
+                found[kind] = (first, line["step"], str(line["warning"]))
+        return list(found.values())
+
+    @property
+    def still_warned(self) -> bool:
+        """Whether the last look at the features ended in a warning."""
+        return bool(self.monitor and self.monitor[-1].get("warning"))
+
+
+def read_facts(run: str | Path) -> Facts:
+    """Read a run folder; one that holds no run is refused."""
+    folder = RunFolder(run)
+    if not folder.recipe.is_file():
+        raise ScanlearnError(f"{run} holds no run: give a folder that `scanlearn pretrain` or `finetune` wrote.")
+    card = _json(folder.encoder / CARD)
+    catalog = Catalog.load(folder.catalog) if folder.catalog.is_file() else None
+    parts = load_splits(folder.splits, catalog) if catalog is not None and folder.splits.is_file() else {}
+    try:
+        recipe = yaml.safe_load(folder.recipe.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ScanlearnError(
+            f"The recipe.yaml of {folder.path.name} cannot be read: it was changed by hand."
+        ) from error
+    return Facts(
+        run=folder,
+        recipe=recipe,
+        environment=_json(folder.environment),
+        notes=card.get("notes", {}),
+        parameters=card.get("parameters", 0),
+        train=folder.read_metrics("train"),
+        monitor=folder.read_metrics("monitor"),
+        results=_json(folder.results),
+        catalog=catalog,
+        parts=parts,
+    )
+
+
+def _json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ScanlearnError(f"The {path.name} of the run cannot be read: it is damaged.") from error
+
+
+def shared_patients(catalog: Catalog, parts: Mapping[str, np.ndarray]) -> tuple[int, int]:
+    """(patients, identical files) that any two of the parts share; both are 0 where nothing leaks."""
+    digests = np.array(catalog.column("sha256"), dtype=np.str_)
+    shared = np.zeros(2, np.int64)
+    for a, b in combinations(parts.values(), 2):
+        for i, column in enumerate((catalog.patients, digests)):
+            common = np.intersect1d(column[a], column[b])
+            shared[i] += int((common != "").sum())
+    return int(shared[0]), int(shared[1])
+
+
+def origin(facts: Facts) -> Facts | None:
+    """The run that the weights came from, if a run of that name on the same store lies beside this one."""
+    beside = facts.run.path.resolve().parent / facts.init
+    if facts.init == "none" or beside == facts.run.path.resolve() or not (beside / "recipe.yaml").is_file():
+        return None
+    try:
+        found = read_facts(beside)
+    except ScanlearnError:  # whatever lies there is not that run any more
+        return None
+    same = found.environment.get("store") == facts.environment.get("store")
+    return found if same and facts.environment.get("store") else None

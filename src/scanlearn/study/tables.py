@@ -1,0 +1,149 @@
+"""Figures as tables: metrics with their intervals, who was confused with whom, parts, environment, quarantine."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from scanlearn.catalog.table import Catalog
+from scanlearn.study.page import Cell, Shaded, Table, count, measured
+
+CLASSIFICATION = {
+    "auroc": "AUROC",
+    "ap": "average precision",
+    "sensitivity": "sensitivity",
+    "specificity": "specificity",
+    "balanced_accuracy": "balanced accuracy",
+    "accuracy": "accuracy",
+}
+SEGMENTATION = {"dice": "Dice", "iou": "IoU", "hd95": "HD95", "pooled_dice": "Dice, pooled"}
+COUNTED = {"missed": "missed", "invented": "invented", "both_empty": "both empty"}
+DIGITS = {"hd95": 1}
+
+
+def metric_table(test: Mapping[str, Any], *, patients_known: bool = True) -> Table:
+    """Figures of every class and their mean, each with its 95 % interval.
+
+    ``test`` is what ``classification_metrics`` or ``segmentation_metrics`` gave.
+    """
+    segmentation = "dice" in test["macro"]
+    figures = SEGMENTATION if segmentation else CLASSIFICATION
+    counts = COUNTED if segmentation else {"positives": "with", "negatives": "without"}
+    head = ["class", *(counts.values() if not segmentation else ()), *figures.values()]
+    head += list(counts.values()) if segmentation else []
+    rows: list[list[Cell]] = []
+    for name, found in test["classes"].items():
+        numbers: list[Cell] = [str(found[key]) for key in counts]
+        measures: list[Cell] = [measured(found[key], DIGITS.get(key, 3)) for key in figures]
+        rows.append([name, *(measures + numbers if segmentation else numbers + measures)])
+    several = len(rows) > 1
+    if several:
+        measures = [measured(test["macro"][key], DIGITS.get(key, 3)) for key in figures]
+        blank: list[Cell] = [""] * len(counts)
+        rows.append(["mean over classes", *(measures + blank if segmentation else blank + measures)])
+    whose = f" of {count(test['patients'], 'patient')}" if patients_known else ", patients not known"
+    caption = f"Test figures with 95 % intervals: {count(test['cases'], 'scan')}{whose}."
+    return Table(caption, head, rows, total=several, note=_note(test, segmentation))
+
+
+def _note(test: Mapping[str, Any], segmentation: bool) -> str:
+    settings = test["bootstrap"]
+    if test["patients"] < 2:
+        words = "One patient says nothing about others, so there are no intervals."
+    else:
+        words = f"Intervals: {settings['resamples']:,} resamples of whole patients."
+    if segmentation:
+        words += (
+            " HD95 is the 95 % surface distance in mm (pixels where a file has no spacing), over the cases in which "
+            "both masks are there; missed and invented masks are counted beside it."
+        )
+    if test.get("kind") == "multiclass":
+        words += " Accuracy in the last row is the share of all scans that got their class."
+    if test.get("missing"):
+        words += f" {count(test['missing'], 'scan')} without a label did not count."
+    return words
+
+
+def confusion_table(truth: Sequence[str], said: Sequence[str], classes: Sequence[str]) -> Table:
+    """How often a scan of a class (row) was taken for a class (column); the ground is the share of the row."""
+    pairs = Counter(zip(truth, said, strict=True))
+    rows: list[list[Cell]] = []
+    for name in classes:
+        line = [pairs[name, other] for other in classes]
+        total = max(sum(line), 1)
+        rows.append([name, *(Shaded(str(n), n / total) for n in line)])
+    return Table("Which class (row) was taken for which (column)", ["is \\ said", *classes], rows)
+
+
+def parts_table(catalog: Catalog, parts: Mapping[str, np.ndarray]) -> Table:
+    """Scans and patients of each part."""
+    rows = [[name, f"{len(at):,}", f"{len(np.unique(catalog.patients[at])):,}"] for name, at in parts.items()]
+    return Table("Parts of this run", ["part", "scans", "patients"], rows)
+
+
+# The reasons that reading and preparing give hold file names, in which patients are named, so the page has words of its
+# own for them; what none of these phrases matches is only counted.
+REASONS = {
+    "is no PNG, JPEG": "not a known file format",
+    "cannot be decoded": "cannot be decoded",
+    "cannot be read": "cannot be read",
+    "There is no file": "the file is gone",
+    "is constant": "one value everywhere",
+    "holds NaN": "holds NaN or infinity",
+    "is empty": "empty",
+    "only real numbers": "holds no real numbers",
+    "does not overlap its image": "the mask does not overlap its image",
+    "holds values other than the class numbers": "the mask holds values that are no class numbers",
+    "whose compression alters": "the mask is a JPEG",
+    "The mask": "the mask does not fit its image",
+    "some are missing": "slices of the series are missing",
+    "two slices at one position": "two slices at one position",
+    "mixes": "a series of unlike images",
+    "without a position": "images without a position",
+    "channels": "another number of channels",
+    "axes": "another number of axes",
+    "D among": "another number of dimensions",
+}
+
+
+def quarantine_table(quarantined: Sequence[Mapping[str, str]]) -> Table:
+    """Why scans were left out when the store was made, and how many for each reason; no file is named."""
+    counts = Counter(reason_of(item["reason"]) for item in quarantined)
+    rows = [[reason, f"{n:,}"] for reason, n in counts.most_common()]
+    return Table("Scans left out when the store was made", ["reason", "scans"], rows)
+
+
+def reason_of(text: str) -> str:
+    """A reason in the words of ``REASONS``, without the file it speaks of."""
+    return next((words for phrase, words in REASONS.items() if phrase in text), "another reason, see store.json")
+
+
+ENVIRONMENT = {
+    "scanlearn": "scanlearn",
+    "python": "Python",
+    "torch": "PyTorch",
+    "numpy": "NumPy",
+    "system": "system",
+    "device": "device",
+    "threads": "threads",
+    "ranks": "ranks",
+    "precision": "precision",
+    "strategy": "strategy",
+    "seed": "seed",
+    "store": "content key of the store",
+}
+
+
+def environment_table(environment: Mapping[str, Any], parameters: int) -> Table:
+    """What a reader needs to judge or repeat a run."""
+    rows: list[list[Cell]] = []
+    for key, label in ENVIRONMENT.items():
+        if key in environment:
+            value = str(environment[key])
+            rows.append([label, value[:16] + "…" if key == "store" else value])
+    if parameters:
+        rows.append(["parameters of the network", f"{parameters:,}"])
+    return Table("Environment", ["what", "value"], rows, words=True)
