@@ -110,9 +110,7 @@ def summary(case: dict[str, Any], found: list[dict[str, Any]]) -> list[dict[str,
     """For each label count and mode: means over seeds, and the paired difference to the twin."""
 
     def values(method: str, mode: str, count: int) -> dict[int, float]:
-        return {
-            r["seed"]: r["value"] for r in found if (r["method"], r["mode"], r["labels"]) == (method, mode, count)
-        }
+        return {r["seed"]: r["value"] for r in found if (r["method"], r["mode"], r["labels"]) == (method, mode, count)}
 
     rows = []
     for count in case["labels"]:

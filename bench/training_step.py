@@ -93,7 +93,9 @@ def compare(name: str, steps: int, rounds: int) -> None:
             loss = first_loss(learner, recipe, ready)
             seconds, engine_loss = engine_seconds(recipe, store, rows, folder / f"run{number}")
             if abs(engine_loss - loss) > 0.02 * abs(loss):
-                raise SystemExit(f"{name}: the engine's loss {engine_loss} is not the {loss} of the same batches by hand")
+                raise SystemExit(
+                    f"{name}: the engine's loss {engine_loss} is not the {loss} of the same batches by hand"
+                )
             whole.append(seconds)
             bare.append(bare_seconds(learner, ready, steps))
         ratio = statistics.median(w / b for w, b in zip(whole, bare, strict=True))

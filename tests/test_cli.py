@@ -40,7 +40,10 @@ def test_every_verb_teaches_its_options(capsys):
         (["pretrain", "nowhere", "--recipe", "moco_v2", "--out", "r"], "nowhere is no prepared store"),
         (["recipes", "moco_v3"], "did you mean 'moco_v"),
         (["finetune", "s", "--task", "clasify", "--init", "none", "--out", "r"], "clasify"),
-        (["finetune", "s", "--task", "classify", "--init", "none", "--out", "r", "--labels", "many"], "number of labelled"),
+        (
+            ["finetune", "s", "--task", "classify", "--init", "none", "--out", "r", "--labels", "many"],
+            "number of labelled",
+        ),
         (["prepare", "nowhere", "--out", "s"], "nowhere"),
     ],
 )

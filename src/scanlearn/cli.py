@@ -134,7 +134,9 @@ def _report(run: str, store: str | None) -> None:
     say(f"Report: {write(run, store)}")
 
 
-def probe(run: str, store: str, target: str | None = None, part: Literal["train", "val", "test", "all"] = "train") -> None:
+def probe(
+    run: str, store: str, target: str | None = None, part: Literal["train", "val", "test", "all"] = "train"
+) -> None:
     """Ask frozen features what they know: nearest-neighbour and linear probes, kept apart by patient.
 
     Args:
@@ -148,7 +150,9 @@ def probe(run: str, store: str, target: str | None = None, part: Literal["train"
     from scanlearn.tasks.probe import probe_table
 
     print(probe_table(measure(run, store, target=target, part=part)))
-    next_command(f"scanlearn finetune {store} --task classify --init {run} --out {run}-finetuned --target {target or 'COLUMN'}")
+    next_command(
+        f"scanlearn finetune {store} --task classify --init {run} --out {run}-finetuned --target {target or 'COLUMN'}"
+    )
 
 
 def embed(run: str, store: str, out: str) -> None:
@@ -222,7 +226,9 @@ def finetune(
         _report(out, store)
         if init != "none":
             more = f" --target {target}" if target else ""
-            next_command(f"scanlearn finetune {store} --task {task} --init none --like {init} --out {out}-scratch{more} --labels {labels}")
+            next_command(
+                f"scanlearn finetune {store} --task {task} --init none --like {init} --out {out}-scratch{more} --labels {labels}"
+            )
         else:
             next_command(f"scanlearn predict {out} INPUT --out predictions")
 
@@ -283,12 +289,14 @@ def recipes(name: str | None = None) -> None:
     for known in recipe_names():
         recipe = load_recipe(known)
         print(f"{known:28} {recipe.spatial_dims}D  {recipe.title}")
-    print("\nscanlearn recipes NAME prints one; --any.setting value changes it; a YAML file of your own works the same.")
+    print(
+        "\nscanlearn recipes NAME prints one; --any.setting value changes it; a YAML file of your own works the same."
+    )
 
 
 def doctor() -> None:
     """Say what this machine has and how fast a run would be on it; name what is missing."""
-    from scanlearn.engine.doctor import doctor as examine
+    from scanlearn.engine.doctor import examine
 
     print(examine())
 

@@ -38,7 +38,9 @@ def template_maps() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         from nilearn.datasets import load_mni152_gm_template, load_mni152_template, load_mni152_wm_template
     except ImportError as error:
         raise ScanlearnError("The demo needs nilearn for its brain: pip install 'scanlearn[demo]'.") from error
-    t1, grey, white = (f(resolution=1) for f in (load_mni152_template, load_mni152_gm_template, load_mni152_wm_template))
+    t1, grey, white = (
+        f(resolution=1) for f in (load_mni152_template, load_mni152_gm_template, load_mni152_wm_template)
+    )
     share = np.stack([np.full(t1.shape, 0.5), grey.get_fdata(), white.get_fdata()])
     return t1.get_fdata(dtype=np.float32), share.argmax(axis=0).astype(np.uint8), t1.affine
 
@@ -67,7 +69,9 @@ def cut_cubes(folder: Path) -> Path:
                 nib.save(nib.Nifti1Image(classes[part], moved), folder / "masks" / name)
                 behind = j / (len(starts[1]) - 1)  # the second axis runs from back to front
                 split = "train" if behind < 0.5 else "val" if behind < 0.7 else "test"
-                rows.append({"image": f"images/{name}", "mask": f"masks/{name}", "patient": f"cube{i}{j}{k}", "split": split})
+                rows.append(
+                    {"image": f"images/{name}", "mask": f"masks/{name}", "patient": f"cube{i}{j}{k}", "split": split}
+                )
     table = folder / "cubes.csv"
     pacsv.write_csv(pa.Table.from_pylist(rows), table)
     return table

@@ -1,6 +1,6 @@
 """Train in a process of its own and die by SIGKILL: at a step, or in the middle of writing a checkpoint.
 
-    python killed.py METHOD STORE OUT RESUME WORKERS WHERE STEP [STRATEGY]
+python killed.py METHOD STORE OUT RESUME WORKERS WHERE STEP [STRATEGY]
 """
 
 from __future__ import annotations

@@ -29,7 +29,10 @@ def in_a_process(method, store, out, resume, workers=0, where="nowhere", step=0)
 def final_state(out):
     """Everything in the last checkpoint, and the exported network."""
     state = torch.load(checkpoints(RunFolder(out).checkpoints)[-1], weights_only=True)
-    return {**state["learner"], **{f"export.{k}": v for k, v in load_file(out / "encoder" / "model.safetensors").items()}}
+    return {
+        **state["learner"],
+        **{f"export.{k}": v for k, v in load_file(out / "encoder" / "model.safetensors").items()},
+    }
 
 
 def assert_equal_bit_for_bit(first, second):

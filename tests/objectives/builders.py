@@ -22,7 +22,13 @@ def small_recipe(objectives: dict[str, Any], spatial_dims: int = 2, **network: A
     decoder = {"name": "unet"} if "restore" in objectives or "segment" in objectives else None
     settings = {"encoder": {"name": "unet", "width": 4}, "decoder": decoder, **network}
     views = {"query": {"ops": []}, "key": {"ops": []}}
-    data = {"name": "small", "network": settings, "objectives": objectives, "views": views, "spatial_dims": spatial_dims}
+    data = {
+        "name": "small",
+        "network": settings,
+        "objectives": objectives,
+        "views": views,
+        "spatial_dims": spatial_dims,
+    }
     return parse_recipe(data)
 
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from builders import MOCO, small_learner, step_of, two_steps_of_gradients, two_views
-from ranks import on_ranks
 
+from ranks import on_ranks
 from scanlearn.errors import ScanlearnError
-from scanlearn.networks.encoder import build_encoder
+from scanlearn.networks.encoder import ENCODERS, build_encoder
 from scanlearn.networks.network import Network
 from scanlearn.objectives.momentum_contrast import MomentumContrast, enqueue, info_nce, projection_head
 
@@ -31,7 +31,9 @@ def plain_info_nce(query, key, queue, temperature):
 @pytest.mark.parametrize("temperature", [0.07, 0.2])
 def test_info_nce_equals_the_plain_loop(temperature):
     query, key, queue = unit(5, 6), unit(5, 6), unit(11, 6).T
-    assert info_nce(query, key, queue, temperature).item() == pytest.approx(plain_info_nce(query, key, queue, temperature), abs=1e-12)
+    assert info_nce(query, key, queue, temperature).item() == pytest.approx(
+        plain_info_nce(query, key, queue, temperature), abs=1e-12
+    )
 
 
 def test_loss_starts_at_log_of_queue_plus_one_when_nothing_is_aligned():
@@ -89,6 +91,66 @@ def test_loss_uses_the_queue_from_before_this_batch():
     torch.testing.assert_close(objective.queue[:, :8].T, keys)
 
 
+def published_steps(learner, steps, lr):
+    """The pseudo-code of MoCo on copies of the learner's networks: [loss], queue and pointer after ``steps`` steps."""
+    objective = learner.objectives["momentum_contrast"]
+    query = copy.deepcopy(torch.nn.ModuleList([learner.network.encoder, objective.projector]))
+    key, queue, pointer, losses = copy.deepcopy(query), objective.queue.clone(), 0, []
+
+    def embed(networks, images):
+        return F.normalize(networks[1](networks[0](images)[-1].flatten(2).mean(2)), dim=1)
+
+    for number in range(steps):
+        views = two_views(8, seed=number)
+        q = embed(query, views["query"])
+        with torch.no_grad():  # first the moving average, then the keys
+            for k, p in zip(key.parameters(), query.parameters(), strict=True):
+                k.copy_(k * objective.momentum + p * (1 - objective.momentum))
+            keys = embed(key, views["key"])
+        logits = torch.cat([torch.einsum("nc,nc->n", q, keys)[:, None], torch.einsum("nc,ck->nk", q, queue)], dim=1)
+        loss = F.cross_entropy(logits / objective.temperature, torch.zeros(8, dtype=torch.long))
+        grads = torch.autograd.grad(loss, list(query.parameters()))
+        with torch.no_grad():
+            for p, grad in zip(query.parameters(), grads, strict=True):
+                p.sub_(lr * grad)
+        queue[:, pointer : pointer + 8] = keys.T
+        pointer = (pointer + 8) % queue.shape[1]
+        losses.append(loss.item())
+    return losses, queue, pointer
+
+
+def test_five_steps_equal_the_published_pseudo_code():
+    learner = small_learner(MOCO)
+    objective = learner.objectives["momentum_contrast"]
+    for ours, copied in zip(objective.key_encoder.parameters(), learner.network.encoder.parameters(), strict=True):
+        assert torch.equal(ours, copied)  # the key encoder starts as a copy
+    wanted, queue, pointer = published_steps(learner, 5, lr=0.5)
+    losses = []
+    for number in range(5):
+        learner.zero_grad()
+        loss, _ = learner(two_views(8, seed=number), {"step": number}, {"momentum_contrast": 1.0})
+        loss.backward()
+        with torch.no_grad():
+            for p in learner.parameters():
+                if p.grad is not None:
+                    p.sub_(0.5 * p.grad)
+        learner.after_update()
+        losses.append(loss.item())
+    assert losses == pytest.approx(wanted, abs=1e-4)
+    torch.testing.assert_close(objective.queue, queue, atol=1e-4, rtol=1e-3)
+    assert objective.pointer.item() == pointer == 8  # 40 keys went round the queue of 32
+
+
+def test_accuracy_of_the_contrastive_task_is_logged():
+    learner = small_learner(MOCO).eval()
+    objective, step = learner.objectives["momentum_contrast"], step_of(learner, two_views(8))
+    with torch.no_grad():
+        objective(step)
+        query, keys = objective.project(step), objective.make_keys(step)[0]
+    right = [all(q @ k > q @ n for n in objective.queue.T) for q, k in zip(query, keys, strict=True)]
+    assert step.logs["contrast_accuracy"].item() == pytest.approx(sum(right) / 8)
+
+
 def test_key_encoder_follows_parameters_by_moving_average_and_no_buffer():
     learner = small_learner(MOCO)
     objective = learner.objectives["momentum_contrast"]
@@ -99,7 +161,9 @@ def test_key_encoder_follows_parameters_by_moving_average_and_no_buffer():
         for b in learner.network.encoder.buffers():
             b.add_(1)
     objective.after_update()
-    for key, before, query in zip(objective.key_encoder.parameters(), old.parameters(), learner.network.encoder.parameters(), strict=True):
+    for key, before, query in zip(
+        objective.key_encoder.parameters(), old.parameters(), learner.network.encoder.parameters(), strict=True
+    ):
         torch.testing.assert_close(key, 0.9 * before + 0.1 * query)
     for key, before in zip(objective.key_encoder.buffers(), old.buffers(), strict=True):
         assert torch.equal(key, before)
@@ -144,6 +208,16 @@ def test_split_batch_norm_gives_keys_other_companions_at_each_step():
 def test_heads_have_the_published_layers(kind, widths):
     head = projection_head(kind, 512, None, 128)
     assert [tuple(p.shape) for n, p in head.named_parameters() if n.endswith("weight")] == widths
+
+
+@pytest.mark.parametrize("name", ENCODERS.names())
+def test_the_head_stands_outside_any_encoder_on_its_pooled_features(name):
+    with torch.device("meta"):
+        network = Network(build_encoder({"name": name, "spatial_dims": 2, "in_channels": 1}))
+        tensors = list(network.state_dict())
+        objective = MomentumContrast(network, queue_size=8, dim=4)
+    assert objective.projector[0].in_features == network.encoder.num_features
+    assert list(network.state_dict()) == tensors  # what is exported has neither head nor key encoder nor queue
 
 
 def test_an_unknown_head_is_refused_in_one_sentence():

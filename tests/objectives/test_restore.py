@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 from builders import RESTORE, small_learner, two_steps_of_gradients, two_views
-from ranks import on_ranks
 
+from ranks import on_ranks
 from scanlearn.errors import ScanlearnError
 from scanlearn.networks.encoder import build_encoder
 from scanlearn.networks.network import Network
@@ -13,7 +13,9 @@ from scanlearn.objectives.restore import Restore, restoration_error
 @pytest.mark.parametrize("loss", ["mse", "mae"])
 def test_error_equals_the_plain_loop(loss):
     a, b = torch.rand(2, 1, 3, 4, dtype=torch.float64), torch.rand(2, 1, 3, 4, dtype=torch.float64)
-    total = sum((x - y) ** 2 if loss == "mse" else abs(x - y) for x, y in zip(a.numpy().flat, b.numpy().flat, strict=True))
+    total = sum(
+        (x - y) ** 2 if loss == "mse" else abs(x - y) for x, y in zip(a.numpy().flat, b.numpy().flat, strict=True)
+    )
     assert restoration_error(a, b, loss).item() == pytest.approx(total / a.numel(), abs=1e-12)
 
 
@@ -26,6 +28,15 @@ def test_the_target_is_compared_with_the_sigmoid_of_the_decoder(spatial_dims):
         output = torch.sigmoid(learner.network.restored(views["query"])).numpy()
     assert loss.item() == pytest.approx(float(np.mean((output - views["key"].numpy()) ** 2)), abs=1e-6)
     assert parts["restored_std"].item() == pytest.approx(float(output.std(ddof=1)), abs=1e-6)
+
+
+def test_targets_outside_the_unit_range_are_compared_without_sigmoid():
+    learner = small_learner({"restore": {**RESTORE["restore"], "activation": "none"}}).eval()
+    views = {name: 6 * view - 3 for name, view in two_views(2).items()}
+    with torch.no_grad():
+        loss, _ = learner(views, {"step": 0}, {"restore": 1.0})
+        output = learner.network.restored(views["query"]).numpy()
+    assert loss.item() == pytest.approx(float(np.mean((output - views["key"].numpy()) ** 2)), abs=1e-5)
 
 
 def test_gradient_reaches_every_parameter_of_encoder_and_decoder():

@@ -37,7 +37,13 @@ def volumes(tmp_path_factory):
 @pytest.mark.parametrize("mode", ["full", "linear", "frozen"])
 def test_classification_learns_bright_from_dark_and_reports_intervals(images, tmp_path, mode):
     results = finetune(
-        images / "store", "classify", init=images / "moco", out=tmp_path / "run", target="label", mode=mode, settings=FAST
+        images / "store",
+        "classify",
+        init=images / "moco",
+        out=tmp_path / "run",
+        target="label",
+        mode=mode,
+        settings=FAST,
     )
     auroc = results["test"]["macro"]["auroc"]
     assert auroc["value"] > 0.9 and auroc["low"] <= auroc["value"] <= auroc["high"]
@@ -51,7 +57,13 @@ def test_classification_learns_bright_from_dark_and_reports_intervals(images, tm
 @pytest.mark.parametrize("mode", ["linear", "frozen"])
 def test_a_frozen_encoder_is_the_pretrained_one_to_the_bit(images, tmp_path, mode):
     finetune(
-        images / "store", "classify", init=images / "moco", out=tmp_path / "run", target="label", mode=mode, settings=FAST
+        images / "store",
+        "classify",
+        init=images / "moco",
+        out=tmp_path / "run",
+        target="label",
+        mode=mode,
+        settings=FAST,
     )
     before, after = (load_network(path).encoder.state_dict() for path in (images / "moco", tmp_path / "run"))
     assert all(torch.equal(before[name], after[name]) for name in before)
@@ -81,7 +93,9 @@ def test_segmentation_finds_the_ball_and_keeps_examples(volumes, tmp_path):
 
 
 def test_the_decoder_is_taken_and_only_its_last_layer_is_new(volumes, tmp_path, capsys):
-    finetune(volumes / "store", "segment", init=volumes / "genesis", out=tmp_path / "run", settings={**FAST, "steps": 1})
+    finetune(
+        volumes / "store", "segment", init=volumes / "genesis", out=tmp_path / "run", settings={**FAST, "steps": 1}
+    )
     said = capsys.readouterr().err
     assert "56 of 56 encoder tensors" in said
     assert "decoder.out_tr.final_conv" in said and "decoder.up_tr64.up_conv" not in said
@@ -90,7 +104,9 @@ def test_the_decoder_is_taken_and_only_its_last_layer_is_new(volumes, tmp_path, 
 def test_test_patients_seen_in_pretraining_refuse_the_finetuning(images, tmp_path):
     pretrain(images / "store", moco_recipe(steps=1, monitor={"every": -1}), tmp_path / "leaky", part="all")
     with pytest.raises(ScanlearnError, match="were in the pre-training"):
-        finetune(images / "store", "classify", init=tmp_path / "leaky", out=tmp_path / "run", target="label", settings=FAST)
+        finetune(
+            images / "store", "classify", init=tmp_path / "leaky", out=tmp_path / "run", target="label", settings=FAST
+        )
 
 
 def test_a_missing_or_unknown_target_is_refused_with_the_columns(images, tmp_path):

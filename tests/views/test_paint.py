@@ -71,6 +71,11 @@ def test_box_counts_follow_the_chain_of_probabilities():
     assert windows.min() == 1 and abs(windows.float().mean() - sum(0.95**k for k in range(5))) < 0.06
 
 
+def test_the_unbounded_number_of_boxes_of_the_first_releases_is_a_setting():
+    boxes = (InPaint(boxes=400).draw((4000, 1, 32, 32), draws(4000))["side"].amin(-1) > 0).sum(1).float()
+    assert abs(boxes.mean() - 19) < 1.3 and boxes.max() > 60  # geometric: 0.95 / 0.05
+
+
 def test_shares_of_the_dira_cut_outs_are_reached_by_settings():
     cut_out = InPaint(boxes=10, first=1.0, more=0.9, side=[10, 70], fill=0.0)
     assert abs(painted_share(cut_out, (224, 224), 1500).mean() - 0.179) < 0.01

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -43,7 +44,8 @@ def launched_ranks() -> tuple[int, int]:
 def _shard(module: nn.Module, mesh: Any) -> nn.Module:
     from torch.distributed.fsdp import fully_shard
 
-    return fully_shard(module, mesh=mesh["data_parallel"])
+    fully_shard(module, mesh=mesh["data_parallel"])  # in place
+    return module
 
 
 def start_fabric(precision: str = "auto", strategy: str = "auto", unused_parameters: bool = False) -> Fabric:
@@ -92,7 +94,7 @@ def to_memory_format(module: nn.Module, choice: str, spatial_dims: int, fabric: 
         return torch.contiguous_format
     layout = torch.channels_last if spatial_dims == 2 else torch.channels_last_3d
     if not isinstance(fabric.strategy, ModelParallelStrategy):
-        module.to(memory_format=layout)
+        module.to(memory_format=layout)  # type: ignore[call-overload]
     return layout
 
 
@@ -127,7 +129,7 @@ def environment(fabric: Fabric) -> dict[str, Any]:
 
 def _cpu_name() -> str:
     try:
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+        with Path("/proc/cpuinfo").open(encoding="utf-8") as lines:
             return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or "CPU"

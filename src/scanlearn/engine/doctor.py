@@ -25,7 +25,8 @@ def measured_speed(seconds: float = 3.0) -> tuple[str, float]:
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     parts = {"encoder": {"name": "unet", "width": 6}, "decoder": {"name": "unet"}}
-    network = build_network(parts, spatial_dims=3, in_channels=1).to(device, memory_format=torch.channels_last_3d)
+    network = build_network(parts, spatial_dims=3, in_channels=1).to(device)
+    network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     images = torch.rand(4, 1, 40, 56, 40, device=device).contiguous(memory_format=torch.channels_last_3d)
     half = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(auto_precision())
     done, begun = -1, 0.0
@@ -48,7 +49,9 @@ def examine() -> str:
     lines.append(f"{'speed':12} {speed:.1f} images/s forward and backward, {what}")
     lines.append(f"{'free disk':12} {shutil.disk_usage('.').free / 1e9:.0f} GB here")
     if facts["device"] and not torch.cuda.is_available() and os.environ.get("OMP_WAIT_POLICY", "").lower() != "passive":
-        lines.append("hint         set OMP_WAIT_POLICY=passive: on busy cores waiting threads otherwise cost up to 17 times")
+        lines.append(
+            "hint         set OMP_WAIT_POLICY=passive: on busy cores waiting threads otherwise cost up to 17 times"
+        )
     for package, use in EXTRAS.items():
         if importlib.util.find_spec(package) is None:
             lines.append(f"{'not there':12} {package}, for {use}")

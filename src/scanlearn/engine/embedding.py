@@ -45,18 +45,17 @@ def scan_batches(
 
     A 2D scan is one item, resized; a 3D scan is as many items as it has grid patches.
     """
-    if store.spatial_dims == 2:
-        items = [(int(row), None) for row in rows]
-    else:
-        items = [(int(row), box) for row in rows for box in grid_boxes(store.shape(int(row)), size)]
+    flat = store.spatial_dims == 2
+    boxes_of = {int(row): [] if flat else grid_boxes(store.shape(int(row)), size) for row in rows}
+    items = [(int(row), i) for row in rows for i in range(max(len(boxes_of[int(row)]), 1))]
     for start in range(0, len(items), batch_size):
         part = items[start : start + batch_size]
         which = np.array([row for row, _ in part])
-        boxes = None if store.spatial_dims == 2 else [box for _, box in part if box is not None]
+        boxes = None if flat else [boxes_of[row][i] for row, i in part]
         raw = torch.from_numpy(np.stack(store.read(which, boxes))).to(device)
         low, high = (torch.from_numpy(bound).to(device) for bound in store.window(which))
         images = to_unit(raw, low, high)
-        yield which, resize_images(images, size) if store.spatial_dims == 2 else images
+        yield which, resize_images(images, size) if flat else images
 
 
 @torch.no_grad()

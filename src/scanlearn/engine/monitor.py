@@ -27,9 +27,13 @@ class Monitor:
         self.rows = np.sort(np.asarray(rows)[order[:scans]])
         self.store, self.input_size = store, input_size
         self.patients = store.catalog.patients[self.rows]
-        self.labels = {name: _probe_labels(store.catalog.labels(name), self.rows) for name in store.catalog.label_columns}
+        self.labels = {
+            name: _probe_labels(store.catalog.labels(name), self.rows) for name in store.catalog.label_columns
+        }
 
-    def measure(self, embed: Callable[[Tensor], Tensor], device: torch.device, pair: tuple[Tensor, Tensor] | None) -> dict[str, Any]:
+    def measure(
+        self, embed: Callable[[Tensor], Tensor], device: torch.device, pair: tuple[Tensor, Tensor] | None
+    ) -> dict[str, Any]:
         """Numbers for the log. ``pair``: two views of the same scans, for alignment and uniformity."""
         features = embed_scans(embed, self.store, self.rows, size=self.input_size, device=device)
         values: dict[str, Any] = {"rankme": rankme(features), "feature_std": feature_std(features)}

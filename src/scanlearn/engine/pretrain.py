@@ -47,7 +47,9 @@ def pretrain(
     training = Training(rows=rows_of(store, part), parts=parts_in_play(store, part))
     steps = total_steps(recipe, len(training.rows))
     patients = len(np.unique(store.catalog.patients[training.rows]))
-    say(f"{recipe.name}: {len(training.rows):,} scans of {patients:,} patients, {steps:,} steps of {recipe.batch_size}.")
+    say(
+        f"{recipe.name}: {len(training.rows):,} scans of {patients:,} patients, {steps:,} steps of {recipe.batch_size}."
+    )
     if not store.catalog.patients_known:
         warn("the store has no patient column: every scan counts as a patient of its own, so leaks cannot be seen.")
     if recipe.licence_notice:

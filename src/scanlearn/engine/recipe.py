@@ -232,7 +232,9 @@ def _parse(kind: Any, value: Any, where: str) -> Any:
             return float(value)
         except ValueError:
             pass
-    if kind is typing.Any or (isinstance(kind, type) and isinstance(value, kind) and (kind is bool) == (type(value) is bool)):
+    if kind is typing.Any or (
+        isinstance(kind, type) and isinstance(value, kind) and (kind is bool) == (type(value) is bool)
+    ):
         return value
     wanted = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a word"}
     name = getattr(origin or kind, "__name__", str(kind))

@@ -68,7 +68,9 @@ class RunFolder:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             self._lock.close()
-            raise ScanlearnError(f"Another process is writing {self.path}: wait for it or choose another --out.") from error
+            raise ScanlearnError(
+                f"Another process is writing {self.path}: wait for it or choose another --out."
+            ) from error
 
     def release(self) -> None:
         """Give the lock back."""

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from scanlearn.catalog.splits import assert_disjoint, save_splits
 from scanlearn.console import say, warn
-from scanlearn.engine.checkpoint import checkpoints, load_latest, save_checkpoint
+from scanlearn.engine.checkpoint import load_latest, save_checkpoint
 from scanlearn.engine.device import environment, per_rank, start_fabric, to_memory_format, unsharded
 from scanlearn.engine.learner import Learner, build_learner, weights_at
 from scanlearn.engine.monitor import Monitor
@@ -113,7 +113,7 @@ def train(
         objective.start(len(training.rows), recipe.batch_size)  # type: ignore[operator]
     wrapped = fabric.setup_module(learner)
     groups = parameter_groups(learner, learner.network.encoder, recipe.optimizer)
-    optimizer = fabric.setup_optimizers(build_optimizer(groups, recipe.optimizer))
+    optimizer: Any = fabric.setup_optimizers(build_optimizer(groups, recipe.optimizer))
 
     # ---------------------------------------------------------------- where to start
     state = {"learner": wrapped, "optimizer": optimizer, "step": 0}
@@ -273,7 +273,13 @@ class Views:
 
 
 def look(
-    monitor: Monitor, wrapped: Any, fabric: Fabric, log: MetricLog | None, progress: TrainingProgress, step: int, pair: Any
+    monitor: Monitor,
+    wrapped: Any,
+    fabric: Fabric,
+    log: MetricLog | None,
+    progress: TrainingProgress,
+    step: int,
+    pair: Any,
 ) -> None:
     """Measure the features in evaluation mode; changes no queue, moving average or buffer."""
     begun = time.perf_counter()

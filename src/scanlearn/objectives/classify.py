@@ -43,8 +43,9 @@ class Classify(Objective):
     ):
         super().__init__()
         self.multilabel, self.view, self.label_smoothing = multilabel, view, label_smoothing
-        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(network.encoder.num_features, classes))
-        nn.init.zeros_(self.head[1].bias)
+        linear = nn.Linear(network.encoder.num_features, classes)
+        nn.init.zeros_(linear.bias)
+        self.head = nn.Sequential(nn.Dropout(dropout), linear)
 
     def logits(self, step: Step) -> Tensor:
         """(N, K), float32."""
