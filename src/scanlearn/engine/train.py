@@ -175,7 +175,7 @@ def train(
                 progress.check_finite(step)  # before anything is saved
             if step % recipe.log_every == 0 or ending:
                 progress.report(step, rate)
-            if recipe.monitor.every >= 0 and (step % every_look == 0 or step == first + 1 == 1 or step == steps):
+            if recipe.monitor.every >= 0 and (step % every_look == 0 or step == 1 or step == steps):
                 if monitor is None:
                     monitor = Monitor(store, training.rows, recipe.monitor.scans, seed, make_views.input_size)
                 look(monitor, wrapped, fabric, log, progress, step, make_views.pair(views))
