@@ -145,3 +145,18 @@ def test_two_ranks_from_torchrun_train_as_one_process(tmp_path, method, strategy
 def test_the_same_seed_gives_the_same_learner():
     first, second = (build_learner(moco_recipe(), seed=5, world_size=1).state_dict() for _ in range(2))
     assert all(torch.equal(v, second[k]) for k, v in first.items())
+
+
+def test_mixed_precision_leaves_views_and_targets_in_float32(tmp_path, monkeypatch):
+    from scanlearn.objectives.restore import Restore
+
+    seen, forward = set(), Restore.forward
+
+    def spy(self, step):
+        seen.update({step.view("clean").dtype, self.restored(step).dtype})
+        seen.add(("network", step.restored("distorted").dtype))
+        return forward(self, step)
+
+    monkeypatch.setattr(Restore, "forward", spy)
+    pretrain(volume_store(tmp_path), genesis_recipe(steps=2, precision="bf16-mixed"), tmp_path / "run")
+    assert seen == {torch.float32, ("network", torch.bfloat16)}

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.precision import MixedPrecision
 from lightning_fabric.strategies import DDPStrategy, ModelParallelStrategy
 from torch import nn
 from torch.distributed.tensor import DTensor
@@ -27,6 +28,17 @@ def auto_precision() -> str:
         return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
     has_bf16 = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
     return "bf16-mixed" if has_bf16 else "32-true"
+
+
+class Autocast(MixedPrecision):
+    """Mixed precision that leaves the inputs alone: targets and keys stay float32, only the network's arithmetic is short.
+
+    Fabric's own also casts every input to 16 bits, which would round the images that restoration is measured against.
+    """
+
+    def convert_input(self, data: Any) -> Any:
+        """The data as they are."""
+        return data
 
 
 def launched_ranks() -> tuple[int, int]:
@@ -77,7 +89,10 @@ def start_fabric(precision: str = "auto", strategy: str = "auto", unused_paramet
     accelerator = "cuda" if torch.cuda.is_available() else "cpu"
     # One line of our own says the precision; Fabric's does not fit between ours.
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    fabric = Fabric(accelerator=accelerator, devices=devices, num_nodes=nodes, strategy=chosen, precision=precision)  # type: ignore[arg-type]
+    how: dict[str, Any] = {"precision": precision}
+    if precision.endswith("-mixed"):
+        how = {"plugins": [Autocast(precision, device=accelerator)]}  # type: ignore[arg-type]
+    fabric = Fabric(accelerator=accelerator, devices=devices, num_nodes=nodes, strategy=chosen, **how)
     fabric.launch()
     return fabric
 

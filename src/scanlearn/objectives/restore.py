@@ -56,9 +56,8 @@ class Restore(Objective):
         return torch.sigmoid(output) if self.activation == "sigmoid" else output
 
     def forward(self, step: Step) -> Tensor:
-        target = step.view(self.target)
+        target, restored = step.view(self.target), self.restored(step)
         with full_precision(target):
-            restored = self.restored(step)
             if restored.shape != target.shape:
                 raise ScanlearnError(
                     f"The decoder restores {tuple(restored.shape[1:])} (channels, size) but the view {self.target!r} is "

@@ -68,7 +68,7 @@ def svg(figure: Figure, alt: str) -> Picture:
     text = stream.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r"(font: (?:\w+ )*[\d.]+px) [^;\"]+", rf"\1 {_FONT}", text)
+    text = re.sub(r"(font: (?:\w+ )*[\d.]+px|font-family:) [^;\"]+", rf"\1 {_FONT}", text)
     source = "data:image/svg+xml;base64," + base64.b64encode(text.encode()).decode()
     width, height = figure.get_size_inches() * 96
     return Picture(source, alt, round(width), round(height))
@@ -114,7 +114,11 @@ def curve_figure(
             axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol="\u00a0%"))
         if reference is not None:
             axes.axhline(reference, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
-        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        steps = sorted({x for line in lines for x in line.x})
+        if len(steps) > 1:
+            axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        else:
+            axes.set_xticks(steps)
         axes.set_xlabel(x_label)
         if len(lines) > 1:
             _legend_above(axes)

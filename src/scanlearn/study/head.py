@@ -79,7 +79,7 @@ def _against_guessing(facts: Facts, test: dict[str, Any]) -> str:
     if low is None or high is None or low > 0.5:
         return ""
     if high < 0.5:
-        return " The whole interval lies below 0.5: worse than guessing, so look at how the labels were made."
+        return " The whole interval lies below 0.5: worse than guessing."
     return " The interval includes 0.5, so this cannot be told from guessing."
 
 

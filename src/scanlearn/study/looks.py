@@ -222,7 +222,7 @@ def neighbour_strips(store: Store, sample: Sample) -> tuple[list[Strip], str]:
             continue
         label = sample.groups[query] if labelled else ""
         captions = [f"query: {label}" if label else "query"]
-        alts = [f"Query {i + 1}" + (f", {label}" if label else "")]
+        alts = [f"Query scan {i + 1}" + (f", {label}" if label else "")]
         marks = ["query"]
         for rank, (j, value) in enumerate(zip(found, cosine[query], strict=False), 1):
             other = sample.groups[j] if labelled else ""

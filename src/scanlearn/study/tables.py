@@ -36,7 +36,7 @@ def metric_table(test: Mapping[str, Any], *, patients_known: bool = True) -> Tab
     head += list(counts.values()) if segmentation else []
     rows: list[list[Cell]] = []
     for name, found in test["classes"].items():
-        numbers: list[Cell] = [str(found[key]) for key in counts]
+        numbers: list[Cell] = [f"{found[key]:,}" for key in counts]
         measures: list[Cell] = [measured(found[key], DIGITS.get(key, 3)) for key in figures]
         rows.append([name, *(measures + numbers if segmentation else numbers + measures)])
     several = len(rows) > 1
@@ -74,7 +74,7 @@ def confusion_table(truth: Sequence[str], said: Sequence[str], classes: Sequence
     for name in classes:
         line = [pairs[name, other] for other in classes]
         total = max(sum(line), 1)
-        rows.append([name, *(Shaded(str(n), n / total) for n in line)])
+        rows.append([name, *(Shaded(f"{n:,}", n / total) for n in line)])
     return Table("Which class (row) was taken for which (column)", ["is \\ said", *classes], rows)
 
 
