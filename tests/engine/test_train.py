@@ -160,3 +160,20 @@ def test_mixed_precision_leaves_views_and_targets_in_float32(tmp_path, monkeypat
     monkeypatch.setattr(Restore, "forward", spy)
     pretrain(volume_store(tmp_path), genesis_recipe(steps=2, precision="bf16-mixed"), tmp_path / "run")
     assert seen == {torch.float32, ("network", torch.bfloat16)}
+
+
+def test_collapsed_features_are_said_in_plain_words(tmp_path, capsys):
+    # Without learning rate the key is the query; zero weights make all features equal.
+    store = image_store(tmp_path)
+    recipe = moco_recipe(steps=2, optimizer={"name": "sgd", "lr": 0.0}, monitor={"every": 1, "scans": 12})
+    start = pretrain(store, moco_recipe(steps=1, monitor={"every": -1}), tmp_path / "start").network
+    for parameter in start.parameters():
+        torch.nn.init.zeros_(parameter)
+    from scanlearn.weights.encoder import save_network
+
+    save_network(start, tmp_path / "zeros")
+    capsys.readouterr()
+    pretrain(store, recipe, tmp_path / "run", init=tmp_path / "zeros")
+    assert "The features have collapsed" in capsys.readouterr().err
+    looks = RunFolder(tmp_path / "run").read_metrics("monitor")
+    assert ["warning" in look for look in looks] == [False, True]

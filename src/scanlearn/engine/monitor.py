@@ -26,6 +26,7 @@ class Monitor:
         order = np.random.default_rng(seed).permutation(len(rows))
         self.rows = np.sort(np.asarray(rows)[order[:scans]])
         self.store, self.input_size = store, input_size
+        self._looks = 0
         self.patients = store.catalog.patients[self.rows]
         self.labels = {
             name: _probe_labels(store.catalog.labels(name), self.rows) for name in store.catalog.label_columns
@@ -48,7 +49,9 @@ class Monitor:
                 linear = linear_probe(features[known], codes[known], self.patients[known])
                 values[f"knn_auroc_{name}"] = knn["auroc"]
                 values[f"linear_auroc_{name}"] = linear["auroc"]
-        warning = collapse_warning(values)
+        # An untrained network with fresh batch-norm statistics may look collapsed: the first look accuses nobody.
+        warning = collapse_warning(values) if self._looks else None
+        self._looks += 1
         if warning:
             values["warning"] = warning
         return values
