@@ -65,7 +65,7 @@ CASES: dict[str, dict[str, Any]] = {
         "recipe": "models_genesis_3d_small",
         "pretrain": {"steps": 500},
         "finetune": {"task": "segment"},
-        "settings": {"steps": 200, "batch_size": 4},
+        "settings": {"steps": 120, "batch_size": 4},
         "labels": [5, 20],
         "modes": ["full"],
         "figure": "dice",
@@ -132,7 +132,9 @@ def run_case(name: str, data: Path, out: Path, seeds: int) -> Path:
     run = folder / "pretrained"
     begun = time.monotonic()
     if not (run / "encoder" / "encoder.json").exists() or not finished(run):
-        pretrain(store, case["recipe"], run, settings=case["pretrain"], resume=(run / "recipe.yaml").exists())
+        resume = (run / "recipe.yaml").exists()
+        if pretrain(store, case["recipe"], run, settings=case["pretrain"], resume=resume).stopped:
+            raise SystemExit("stopped by a signal; the same command goes on from here")
     found: list[dict[str, Any]] = []
     facts = {
         "case": name,

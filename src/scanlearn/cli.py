@@ -259,7 +259,7 @@ def report(run: str, store: str | None = None, open: bool = False) -> None:
 
     Args:
         run: a run folder.
-        store: the store it was made from, for the pictures (remembered from the run when it is still there).
+        store: the store it was made from, for the pictures of scans; without it the page says what is missing.
         open: show it in the browser.
     """
     from scanlearn.console import say

@@ -36,6 +36,13 @@ def without_nan(data: Any) -> Any:
     return None if isinstance(data, float) and not math.isfinite(data) else data
 
 
+def run_of(weights: Path | str) -> Path:
+    """The run folder that weights lie in, given the run, its ``encoder`` folder or the file in it."""
+    path = Path(weights)
+    path = path.parent if path.suffix == ".safetensors" else path
+    return path.parent if path.name == "encoder" else path
+
+
 class RunFolder:
     """``out`` with its fixed names. ``create`` refuses to write over a run, or beside another writer."""
 

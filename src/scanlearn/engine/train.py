@@ -24,7 +24,7 @@ from scanlearn.engine.monitor import Monitor
 from scanlearn.engine.optim import build_optimizer, parameter_groups, set_learning_rate
 from scanlearn.engine.progress import TrainingProgress
 from scanlearn.engine.recipe import Recipe
-from scanlearn.engine.run_folder import MetricLog, RunFolder, write_json
+from scanlearn.engine.run_folder import MetricLog, RunFolder, run_of, write_json
 from scanlearn.engine.schedule import factor
 from scanlearn.errors import ScanlearnError
 from scanlearn.networks.network import Network
@@ -225,7 +225,7 @@ def write_facts(
         before = json.loads(run.environment.read_text())
         refuse_changes(run.recipe.read_text(), recipe, before, facts)
         return
-    facts["init"] = Path(init).name if init is not None else "none"
+    facts["init"] = run_of(init).name if init is not None else "none"
     store.catalog.save(run.catalog)
     save_splits(run.splits, store.catalog, training.parts, seed=seed, how="parts of this run")
     write_json(run.environment, facts)

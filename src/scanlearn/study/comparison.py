@@ -32,7 +32,11 @@ def write_comparison(out: Path, facts: dict[str, Any], store: Store, minutes: fl
             ("labelled cubes", str(facts["labelled"]), f"of {facts['training_cubes']} for training"),
             ("minutes", f"{minutes:.1f}", "for everything, on this machine"),
         ],
-        panel=Panel("Dice of each seed", dots_figure(dice, name="Dice"), "Every dot is one fine-tuning, tested once."),
+        panel=Panel(
+            "Dice of each seed",
+            dots_figure(dice, name="Dice", each="seed"),
+            "Every dot is one fine-tuning, tested once.",
+        ),
         table=seed_table(facts),
         views=views,
         views_note=views_note,

@@ -11,9 +11,10 @@ import torch
 
 from scanlearn.catalog.labels import Labels
 from scanlearn.catalog.splits import pick_labelled
+from scanlearn.catalog.table import Catalog
 from scanlearn.console import say, warn
 from scanlearn.engine.recipe import Recipe, override, parse_recipe, recipe_dict, with_base
-from scanlearn.engine.run_folder import RunFolder, write_json
+from scanlearn.engine.run_folder import RunFolder, run_of, write_json
 from scanlearn.engine.train import Training, train
 from scanlearn.errors import ScanlearnError, unknown
 from scanlearn.scans.store import Store, open_store
@@ -77,7 +78,7 @@ def finetune(
         "task": task,
         "target": target,
         "mode": mode,
-        "init": Path(init).name if init != "none" else "none",
+        "init": run_of(init).name if init != "none" else "none",
         "seed": seed,
         "labelled_scans": len(rows),
         "labelled_patients": len(np.unique(store.catalog.patients[rows])),
@@ -232,24 +233,26 @@ def set_size(data: dict[str, Any], task: str, size: Any, spatial_dims: int) -> N
 
 
 def check_not_seen(init: str, store: Store) -> None:
-    """Refuse to test on patients that the weights were pre-trained on, where the run says which they were."""
-    saved = Path(init) / "splits.json"
-    if init == "none" or not saved.is_file():
+    """Refuse to test on patients, or on files, that the weights were pre-trained on.
+
+    A run keeps its catalogue and its parts. Patients are compared when the run used this store; identical files
+    (sha256) always, since other stores name patients in their own way.
+    """
+    run = RunFolder(run_of(init))
+    if init == "none" or not run.splits.is_file() or not run.catalog.is_file():
         return
-    environment = json.loads((Path(init) / "environment.json").read_text())
-    if environment.get("store") != store.info["key"]:
-        warn("the weights come from another store; only patients of this one could be checked for leaks.")
-        return
-    parts = json.loads(saved.read_text())
-    seen = set(parts["parts"].get("pre-training", []))
-    tested = np.asarray(store.catalog.column("scan_id"))[np.asarray(store.splits["test"])]
-    patient = dict(zip(store.catalog.column("scan_id"), store.catalog.patients, strict=True))
-    seen_patients = {patient[s] for s in seen if s in patient}
-    shared = {patient[t] for t in tested} & seen_patients
-    if shared:
+    seen = Catalog.load(run.catalog)
+    seen = seen.take(seen.rows_of(json.loads(run.splits.read_text())["parts"].get("pre-training", [])))
+    tested = store.catalog.take(np.asarray(store.splits["test"]))
+    same_store = json.loads(run.environment.read_text()).get("store") == store.info["key"]
+    patients = set(seen.patients) & set(tested.patients) if same_store else set()
+    files = (set(seen.column("sha256")) & set(tested.column("sha256"))) - {""}
+    if not same_store:
+        warn("the weights come from another store: identical files were looked for, patients could not be compared.")
+    if patients or files:
         raise ScanlearnError(
-            f"{len(shared)} patients of the test part were in the pre-training of {Path(init).name}, so its test would be "
-            "worthless: pre-train with --part train."
+            f"{len(patients)} patients and {len(files)} files of the test part were in the pre-training of {run.path.name}, so "
+            "its test would be worthless: pre-train with --part train."
         )
 
 
