@@ -65,7 +65,7 @@ CASES: dict[str, dict[str, Any]] = {
         "recipe": "models_genesis_3d_small",
         "pretrain": {"steps": 500},
         "finetune": {"task": "segment"},
-        "settings": {"steps": 120, "batch_size": 4},
+        "settings": {"steps": 100, "batch_size": 4},
         "labels": [5, 20],
         "modes": ["full"],
         "figure": "dice",

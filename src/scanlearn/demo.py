@@ -26,7 +26,8 @@ from scanlearn.study.report import report
 from scanlearn.tasks.compare import paired_comparison
 from scanlearn.tasks.finetune import finetune
 
-SIDE = 48  # voxels of a cube, 1 mm each
+SIDE = 40  # voxels of a cube, 1 mm each
+PARTS = ("train", "train", "train", "test", "val")  # of the five slabs from back to front
 LABELLED = 4  # cubes with labels
 PRETRAIN = {"size": [32, 32, 32], "steps": 400, "batch_size": 8, "log_every": 10}
 FINETUNE = {"size": [32, 32, 32], "steps": 80, "batch_size": 8, "log_every": 10}
@@ -49,13 +50,13 @@ def cut_cubes(folder: Path) -> Path:
     """Write the template as NIfTI cubes with masks and the table that lists them; returns the table.
 
     The template is symmetric, so its halves would leak into each other: the parts lie one behind the other, the back
-    of the brain for training, then validation, and the front for the test.
+    of the brain for training, the front for the test and for validation. Cubes do not overlap.
     """
     image, classes, affine = template_maps()
     (folder / "images").mkdir(parents=True, exist_ok=True)
     (folder / "masks").mkdir(exist_ok=True)
     rows: list[dict[str, Any]] = []
-    starts = [np.linspace(0, n - SIDE, -(-n // SIDE)).round().astype(int) for n in image.shape]
+    starts = [np.linspace(0, n - SIDE, n // SIDE).round().astype(int) for n in image.shape]
     for i, x in enumerate(starts[0]):
         for j, y in enumerate(starts[1]):
             for k, z in enumerate(starts[2]):
@@ -67,10 +68,8 @@ def cut_cubes(folder: Path) -> Path:
                 name = f"cube_{i}{j}{k}.nii.gz"
                 nib.save(nib.Nifti1Image(image[part], moved), folder / "images" / name)
                 nib.save(nib.Nifti1Image(classes[part], moved), folder / "masks" / name)
-                behind = j / (len(starts[1]) - 1)  # the second axis runs from back to front
-                split = "train" if behind < 0.5 else "val" if behind < 0.7 else "test"
                 rows.append(
-                    {"image": f"images/{name}", "mask": f"masks/{name}", "patient": f"cube{i}{j}{k}", "split": split}
+                    {"image": f"images/{name}", "mask": f"masks/{name}", "patient": f"cube{i}{j}{k}", "split": PARTS[j]}
                 )
     table = folder / "cubes.csv"
     pacsv.write_csv(pa.Table.from_pylist(rows), table)
