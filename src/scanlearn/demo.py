@@ -26,7 +26,7 @@ from scanlearn.study.report import report
 from scanlearn.tasks.compare import paired_comparison
 from scanlearn.tasks.finetune import finetune
 
-SIDE = 40  # voxels of a cube, 1 mm each
+SIDE = 35  # voxels of a cube, 1 mm each
 PARTS = ("train", "train", "train", "test", "val")  # of the five slabs from back to front
 LABELLED = 4  # cubes with labels
 PRETRAIN = {"size": [32, 32, 32], "steps": 400, "batch_size": 8, "log_every": 10}
@@ -46,6 +46,11 @@ def template_maps() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return t1.get_fdata(dtype=np.float32), share.argmax(axis=0).astype(np.uint8), t1.affine
 
 
+def tissue_along_axes(classes: np.ndarray) -> list[np.ndarray]:
+    """For each axis, bool (n,): which planes hold tissue."""
+    return [(classes > 0).any(axis=tuple({0, 1, 2} - {axis})) for axis in range(3)]
+
+
 def cut_cubes(folder: Path) -> Path:
     """Write the template as NIfTI cubes with masks and the table that lists them; returns the table.
 
@@ -53,10 +58,11 @@ def cut_cubes(folder: Path) -> Path:
     of the brain for training, the front for the test and for validation. Cubes do not overlap.
     """
     image, classes, affine = template_maps()
+    box = [(int(np.flatnonzero(line)[0]), int(np.flatnonzero(line)[-1]) + 1) for line in tissue_along_axes(classes)]
     (folder / "images").mkdir(parents=True, exist_ok=True)
     (folder / "masks").mkdir(exist_ok=True)
     rows: list[dict[str, Any]] = []
-    starts = [np.linspace(0, n - SIDE, n // SIDE).round().astype(int) for n in image.shape]
+    starts = [np.linspace(a, b - SIDE, (b - a) // SIDE).round().astype(int) for a, b in box]
     for i, x in enumerate(starts[0]):
         for j, y in enumerate(starts[1]):
             for k, z in enumerate(starts[2]):

@@ -89,6 +89,14 @@ def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_is_used(tmp_pat
     assert_equal_bit_for_bit(before, final_state(tmp_path / "run"))
 
 
+def test_resuming_a_finished_run_changes_nothing(tmp_path):
+    image_store(tmp_path)
+    pretrain(tmp_path / "store", moco_recipe(), tmp_path / "run", seed=3)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run" / "encoder").iterdir()}
+    pretrain(tmp_path / "store", moco_recipe(), tmp_path / "run", seed=3, resume=True)
+    assert before == {path.name: path.read_bytes() for path in (tmp_path / "run" / "encoder").iterdir()}
+
+
 def test_resume_refuses_changed_settings_seed_or_data(tmp_path):
     store = image_store(tmp_path)
     pretrain(store, moco_recipe(), tmp_path / "run", seed=3)

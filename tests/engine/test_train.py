@@ -10,6 +10,7 @@ import pytest
 import torch
 from runs import RECIPES, genesis_recipe, image_store, moco_recipe, volume_store
 
+from scanlearn.catalog.table import Catalog
 from scanlearn.engine.learner import build_learner, weights_at
 from scanlearn.engine.pretrain import pretrain
 from scanlearn.engine.recipe import Stage
@@ -33,6 +34,14 @@ def test_a_run_folder_holds_everything_and_the_export_is_the_trained_network(tmp
     assert len(losses) == 6 and np.isfinite(losses).all()
     line = run.read_metrics("train")[-1]
     assert {"learning_rate", "images_per_second", "data_wait"} <= line.keys()
+
+
+def test_a_run_folder_names_no_file_of_the_data(tmp_path):
+    pretrain(image_store(tmp_path), moco_recipe(steps=1), tmp_path / "run")
+    catalog = Catalog.load(tmp_path / "run" / "catalog.parquet")
+    assert set(map(tuple, catalog.column("paths"))) == {()} and set(catalog.column("mask_path")) == {""}
+    text = b"".join(path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file())
+    assert str(tmp_path).encode() not in text
 
 
 def test_training_lowers_the_loss(tmp_path):

@@ -106,8 +106,10 @@ def train(
         for objective in learner.objectives.values():
             objective.start_from(learner.network)  # type: ignore[operator]
     layout = to_memory_format(learner, recipe.memory_format, recipe.spatial_dims, fabric)
-    if fabric.is_global_zero:
-        save_network(learner.network, run.encoder, step=0, recipe=recipe.name)
+    make_views = Views(recipe, store, seed, fabric.device, layout)
+    notes = {**training.notes, "recipe": recipe.name, "seed": seed, "input_size": list(make_views.input_size)}
+    if fabric.is_global_zero and not resume:
+        save_network(learner.network, run.encoder, step=0, finished=False, **notes)
         verify_export(run.encoder, learner.network)  # fail in the first second, not after a week
     for objective in learner.objectives.values():
         objective.start(len(training.rows), recipe.batch_size)  # type: ignore[operator]
@@ -139,7 +141,6 @@ def train(
         foreground=recipe.foreground,
         labels=training.labels,
     )
-    make_views = Views(recipe, store, seed, fabric.device, layout)
 
     # ---------------------------------------------------------------- the loop
     every_check = max(recipe.checkpoint_every or math.ceil(steps / 10), 1)
@@ -188,8 +189,7 @@ def train(
     finished = step >= steps
     exported = unsharded(learner.network)
     if fabric.is_global_zero:
-        notes = {**training.notes, "step": step, "recipe": recipe.name, "seed": seed, "finished": finished}
-        save_network(exported, run.encoder, input_size=list(make_views.input_size), **notes)
+        save_network(exported, run.encoder, step=step, finished=finished, **notes)
         if log is not None:
             log.close()
         run.release()
@@ -226,7 +226,8 @@ def write_facts(
         refuse_changes(run.recipe.read_text(), recipe, before, facts)
         return
     facts["init"] = run_of(init).name if init is not None else "none"
-    store.catalog.save(run.catalog)
+    blank = [[]] * len(store.catalog)  # a run tells nobody where the files lie or what they are called
+    store.catalog.with_column("paths", blank).with_column("mask_path", [""] * len(blank)).save(run.catalog)
     save_splits(run.splits, store.catalog, training.parts, seed=seed, how="parts of this run")
     write_json(run.environment, facts)
     recipe.save(run.recipe)
@@ -252,7 +253,9 @@ class Views:
     def __init__(self, recipe: Recipe, store: Store, seed: int, device: torch.device, layout: torch.memory_format):
         self.graph = ViewGraph(recipe.views)
         self.seed, self.device, self.layout = seed, device, layout
-        self.input_size: tuple[int, ...] = tuple(recipe.size or ())
+        # What the network will see is known before the first step: the views of one blank scan tell.
+        blank = torch.zeros((1, store.channels, *(recipe.size or store.shape(0))))
+        self.input_size = tuple(next(iter(self.graph(blank, Draws([0])).values())).shape[2:])
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """Moves the batch to the device in place and returns the views, (N, C, *spatial) each."""
@@ -263,7 +266,6 @@ class Views:
         draws = Draws.for_step(self.seed, batch["step"], batch["position"], self.device)
         mask = batch["mask"][:, None] if "mask" in batch else None
         views = self.graph(image, draws, mask)
-        self.input_size = tuple(next(v for name, v in views.items() if name != "mask").shape[2:])
         return {k: v.contiguous(memory_format=self.layout) if k != "mask" else v for k, v in views.items()}
 
     def pair(self, views: dict[str, Tensor]) -> tuple[Tensor, Tensor] | None:
