@@ -48,7 +48,7 @@ def template_maps() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def tissue_along_axes(classes: np.ndarray) -> list[np.ndarray]:
     """For each axis, bool (n,): which planes hold tissue."""
-    return [(classes > 0).any(axis=tuple({0, 1, 2} - {axis})) for axis in range(3)]
+    return [np.any(np.moveaxis(classes > 0, axis, 0).reshape(classes.shape[axis], -1), axis=1) for axis in range(3)]
 
 
 def cut_cubes(folder: Path) -> Path:

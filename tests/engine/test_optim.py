@@ -17,7 +17,10 @@ def small_module():
 
 def test_lars_equals_the_plain_rule():
     torch.manual_seed(0)
-    weight, bias = nn.Parameter(torch.randn(3, 2, dtype=torch.float64)), nn.Parameter(torch.randn(3, dtype=torch.float64))
+    weight, bias = (
+        nn.Parameter(torch.randn(3, 2, dtype=torch.float64)),
+        nn.Parameter(torch.randn(3, dtype=torch.float64)),
+    )
     w, b = weight.detach().numpy().copy(), bias.detach().numpy().copy()
     optimizer = Lars([weight, bias], lr=0.5, momentum=0.9, weight_decay=0.01, trust=0.002)
     momentum = {"w": np.zeros_like(w), "b": np.zeros_like(b)}

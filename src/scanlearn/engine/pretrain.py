@@ -84,7 +84,9 @@ def fit_to_store(recipe: Recipe, store: Store) -> None:
             "`scanlearn recipes` lists the others."
         )
     if recipe.spatial_dims == 3 and recipe.size is None:
-        raise ScanlearnError(f"Recipe {recipe.name!r} reads patches of volumes and needs their size: add --size '[64, 64, 32]'.")
+        raise ScanlearnError(
+            f"Recipe {recipe.name!r} reads patches of volumes and needs their size: add --size '[64, 64, 32]'."
+        )
     if store.channels not in (1, recipe.channels):
         raise ScanlearnError(
             f"Recipe {recipe.name!r} expects {recipe.channels} channel(s), the store has {store.channels}: "
