@@ -26,6 +26,10 @@ from scanlearn.scans.store import Store
 from scanlearn.tasks.compare import paired_comparison
 from scanlearn.tasks.finetune import finetune
 
+# How a pre-trained network is fine-tuned: everything, only a classifier on frozen features, or everything with the
+# encoder at a tenth of the learning rate (a network from scratch has nothing to protect).
+SETTINGS = {"full": {}, "frozen": {}, "gentle": {"optimizer.encoder_lr_scale": 0.1}}
+
 CASES: dict[str, dict[str, Any]] = {
     "bacteria_virus": {
         "source": "cxr_kermany",
@@ -36,7 +40,7 @@ CASES: dict[str, dict[str, Any]] = {
         "finetune": {"task": "classify", "target": "label", "classes": ["bacteria", "virus"]},
         "settings": {"steps": 300},
         "labels": [100],
-        "modes": ["full", "frozen"],
+        "modes": ["full", "frozen", "gentle"],
         "figure": "auroc",
     },
     "nodule": {
@@ -55,7 +59,7 @@ CASES: dict[str, dict[str, Any]] = {
             ],
         },
         "labels": [100],
-        "modes": ["full", "frozen"],
+        "modes": ["full", "frozen", "gentle"],
         "figure": "auroc",
     },
     "hippocampus": {
@@ -96,10 +100,10 @@ def run_cell(store: Store, case: dict[str, Any], folder: Path, cell: tuple[str, 
             like=folder / "pretrained",
             out=out,
             labels=count,
-            mode=mode,
+            mode="frozen" if mode == "frozen" else "full",
             seed=seed,
             resume=(out / "recipe.yaml").exists() and mode != "frozen",
-            settings=case["settings"],
+            settings={**case["settings"], **SETTINGS[mode]},
             **options,
         )
     test = json.loads((out / "results.json").read_text())["test"]

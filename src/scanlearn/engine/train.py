@@ -226,7 +226,7 @@ def write_facts(
         refuse_changes(run.recipe.read_text(), recipe, before, facts)
         return
     facts["init"] = run_of(init).name if init is not None else "none"
-    blank = [[]] * len(store.catalog)  # a run tells nobody where the files lie or what they are called
+    blank: list[list[str]] = [[]] * len(store.catalog)  # a run tells nobody where the files lie or what they are called
     store.catalog.with_column("paths", blank).with_column("mask_path", [""] * len(blank)).save(run.catalog)
     save_splits(run.splits, store.catalog, training.parts, seed=seed, how="parts of this run")
     write_json(run.environment, facts)
