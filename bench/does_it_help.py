@@ -69,7 +69,7 @@ CASES: dict[str, dict[str, Any]] = {
         "recipe": "models_genesis_3d_small",
         "pretrain": {"steps": 500},
         "finetune": {"task": "segment"},
-        "settings": {"steps": 100, "batch_size": 4},
+        "settings": {"steps": 150, "batch_size": 6, "size": [32, 48, 32], "optimizer.lr": 0.003},
         "labels": [5, 20],
         "modes": ["full"],
         "figure": "dice",
@@ -78,10 +78,10 @@ CASES: dict[str, dict[str, Any]] = {
 
 
 def cells(case: dict[str, Any], seeds: int) -> list[tuple[str, str, int, int]]:
-    """(method, mode, label count, seed), seed by seed, so that an early stop leaves whole seeds."""
+    """(method, mode, label count, seed), so that an early stop leaves pairs."""
     out = []
-    for seed in range(seeds):
-        for count in case["labels"]:
+    for count in case["labels"]:
+        for seed in range(seeds):
             out.append(("scratch", "full", count, seed))
             out += [("pretrained", mode, count, seed) for mode in case["modes"]]
     return out

@@ -30,7 +30,7 @@ SIDE = 35  # voxels of a cube, 1 mm each
 PARTS = ("train", "train", "train", "test", "val")  # of the five slabs from back to front
 LABELLED = 4  # cubes with labels
 PRETRAIN = {"size": [32, 32, 32], "steps": 400, "batch_size": 8, "log_every": 10}
-FINETUNE = {"size": [32, 32, 32], "steps": 80, "batch_size": 8, "log_every": 10}
+FINETUNE = {"size": [32, 32, 32], "steps": 80, "batch_size": 8, "log_every": 10, "optimizer.lr": 0.003}
 
 
 def template_maps() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
