@@ -13,11 +13,11 @@ from runs import RECIPES, genesis_recipe, image_store, moco_recipe, volume_store
 from scanlearn.catalog.table import Catalog
 from scanlearn.engine.learner import build_learner, weights_at
 from scanlearn.engine.pretrain import pretrain
-from scanlearn.engine.recipe import Stage
+from scanlearn.engine.recipe import Stage, load_recipe
 from scanlearn.engine.run_folder import RunFolder
 from scanlearn.engine.train import Training, train
 from scanlearn.errors import ScanlearnError
-from scanlearn.weights.encoder import load_network
+from scanlearn.weights.encoder import load_network, save_network
 
 HERE = Path(__file__).parent
 
@@ -178,11 +178,44 @@ def test_collapsed_features_are_said_in_plain_words(tmp_path, capsys):
     start = pretrain(store, moco_recipe(steps=1, monitor={"every": -1}), tmp_path / "start").network
     for parameter in start.parameters():
         torch.nn.init.zeros_(parameter)
-    from scanlearn.weights.encoder import save_network
-
     save_network(start, tmp_path / "zeros")
     capsys.readouterr()
     pretrain(store, recipe, tmp_path / "run", init=tmp_path / "zeros")
     assert "The features have collapsed" in capsys.readouterr().err
     looks = RunFolder(tmp_path / "run").read_metrics("monitor")
     assert ["warning" in look for look in looks] == [False, True]
+
+
+def test_steps_that_are_asked_for_win_over_the_epochs_of_a_recipe():
+    assert load_recipe("moco_v2").epochs == 200
+    recipe = load_recipe("moco_v2", {"steps": 7})
+    assert recipe.epochs is None and recipe.steps == 7
+
+
+def test_resume_needs_no_settings_again_and_takes_no_init(tmp_path):
+    store = image_store(tmp_path)
+    settings = {
+        "network.encoder": {"name": "unet", "width": 2},
+        "views.query.ops": [{"random_resized_crop": {"size": 16}}],
+        "steps": 2,
+        "batch_size": 8,
+        "objectives.momentum_contrast.queue_size": 16,
+        "monitor.every": -1,
+    }
+    pretrain(store, "moco_v2_small", tmp_path / "run", settings=settings)
+    assert pretrain(store, "moco_v2_small", tmp_path / "run", resume=True).steps == 2
+    with pytest.raises(ScanlearnError, match="begun with the recipe 'moco_v2_small'"):
+        pretrain(store, "moco_v2", tmp_path / "run", resume=True)
+    with pytest.raises(ScanlearnError, match="takes no --init"):
+        pretrain(store, "moco_v2_small", tmp_path / "run", resume=True, init=tmp_path / "run")
+
+
+def test_a_decoder_that_paints_one_grey_is_said(tmp_path, capsys):
+    store = volume_store(tmp_path)
+    start = pretrain(store, genesis_recipe(steps=1), tmp_path / "start").network
+    for parameter in start.parameters():
+        torch.nn.init.zeros_(parameter)
+    save_network(start, tmp_path / "zeros")
+    still = genesis_recipe(steps=4, optimizer={"name": "sgd", "lr": 0.0})
+    pretrain(store, still, tmp_path / "run", init=tmp_path / "zeros")
+    assert capsys.readouterr().err.count("the decoder has collapsed") == 1

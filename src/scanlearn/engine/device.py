@@ -53,6 +53,11 @@ def launched_ranks() -> tuple[int, int]:
     return 1, 1
 
 
+def first_launched() -> bool:
+    """True in the process that speaks, also before the ranks know each other."""
+    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "SLURM_PROCID"))
+
+
 def _shard(module: nn.Module, mesh: Any) -> nn.Module:
     from torch.distributed.fsdp import fully_shard
 

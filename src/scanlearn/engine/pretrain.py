@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from scanlearn.console import say, warn
+from scanlearn.engine.device import first_launched
 from scanlearn.engine.recipe import Recipe, load_recipe
+from scanlearn.engine.run_folder import RunFolder
 from scanlearn.engine.train import Result, Training, total_steps, train
 from scanlearn.errors import ScanlearnError
 from scanlearn.scans.store import Store, open_store
@@ -42,22 +44,36 @@ def pretrain(
         settings: recipe settings to change, ``{"optimizer.lr": 0.01}``.
     """
     store = store if isinstance(store, Store) else open_store(store)
-    recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, settings)
+    if resume and init is not None:
+        raise ScanlearnError("--resume goes on from the run's own checkpoint, so it takes no --init: leave one out.")
+    if not isinstance(recipe, Recipe):
+        recipe = resumed_recipe(Path(out), recipe, settings) if resume else load_recipe(recipe, settings)
     fit_to_store(recipe, store)
     training = Training(rows=rows_of(store, part), parts=parts_in_play(store, part))
     steps = total_steps(recipe, len(training.rows))
     patients = len(np.unique(store.catalog.patients[training.rows]))
-    say(
-        f"{recipe.name}: {len(training.rows):,} scans of {patients:,} patients, {steps:,} steps of {recipe.batch_size}."
-    )
-    if not store.catalog.patients_known:
-        warn("the store has no patient column: every scan counts as a patient of its own, so leaks cannot be seen.")
-    if recipe.licence_notice:
-        say(f"note: {recipe.licence_notice}")
+    if first_launched():
+        who = f"{len(training.rows):,} scans of {patients:,} patients"
+        say(f"{recipe.name}: {who}, {steps:,} steps of {recipe.batch_size}.")
+        if not store.catalog.patients_known:
+            warn("the store has no patient column: every scan counts as a patient of its own, so leaks cannot be seen.")
+        if recipe.licence_notice:
+            say(f"note: {recipe.licence_notice}")
     training.notes = {"method": recipe.name, "scans": len(training.rows), "patients": patients, "part": part}
     return train(
         recipe, store, training, Path(out), seed=seed, init=init, resume=resume, workers=workers, strategy=strategy
     )
+
+
+def resumed_recipe(out: Path, name: str | Path, settings: dict[str, Any] | None) -> Recipe:
+    """The recipe that a run was begun with, from its own folder; settings given again must agree with it."""
+    saved = RunFolder(out).recipe
+    if not saved.is_file():
+        raise ScanlearnError(f"{out} holds no run to resume: leave --resume out to start one.")
+    recipe = load_recipe(saved, settings)
+    if load_recipe(name).name != recipe.name:
+        raise ScanlearnError(f"{out} was begun with the recipe {recipe.name!r}, not {name!r}: name that one to go on.")
+    return recipe
 
 
 def rows_of(store: Store, part: str) -> np.ndarray:

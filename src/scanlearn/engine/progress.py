@@ -27,6 +27,7 @@ class TrainingProgress:
         self._first = first
         self._bar = progress() if log is not None else None
         self._said = 0.0
+        self._flat = False  # whether the collapse of a decoder was said
         self._fresh()
         self._losses: list[Tensor] = []
         self._rows: list[tuple[int, Tensor]] = []
@@ -90,6 +91,11 @@ class TrainingProgress:
         self._fresh()
         if self._log is None or self._bar is None:
             return
+        if values.get("restored_std", 1.0) < 0.005 and not self._flat:
+            self._flat = True
+            warn(
+                "the restored images are almost constant: the decoder has collapsed; lower --optimizer.lr or start again."
+            )
         extra = {"learning_rate": rate, "images_per_second": speed, "data_wait": wait}
         self._log.write(step, "train", {**values, **extra})
         info = f"loss {values['loss']:.4f} · {speed:,.0f} images/s · waiting for data {wait:.0%}"

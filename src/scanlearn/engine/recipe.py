@@ -172,6 +172,8 @@ def load_recipe(name_or_path: str | Path, overrides: dict[str, Any] | None = Non
     data = with_base(recipe_dict(name_or_path))
     for key, value in (overrides or {}).items():
         override(data, key, value)
+    if "steps" in (overrides or {}) and "epochs" not in (overrides or {}):
+        data["epochs"] = None  # who asks for steps means steps, also where the recipe counts passes over the data
     return parse_recipe(data)
 
 
