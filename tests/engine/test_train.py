@@ -17,7 +17,7 @@ from scanlearn.engine.recipe import Stage, load_recipe
 from scanlearn.engine.run_folder import RunFolder
 from scanlearn.engine.train import Training, train
 from scanlearn.errors import ScanlearnError
-from scanlearn.weights.encoder import load_network, save_network
+from scanlearn.weights.encoder import load_network, read_card, save_network
 
 HERE = Path(__file__).parent
 
@@ -144,11 +144,13 @@ def test_two_ranks_from_torchrun_train_as_one_process(tmp_path, method, strategy
     plain = recipe(network={**dataclasses.asdict(recipe().network), "batch_norm": "split", "batch_norm_groups": 2})
     alone = pretrain(path, plain, tmp_path / "alone", seed=3).network
     done = torchrun(method, path, tmp_path / "ranks", strategy)
-    assert (tmp_path / "ranks" / "encoder" / "encoder.json").is_file(), done.stderr[-3000:]
+    assert read_card(tmp_path / "ranks")["notes"]["finished"], done.stderr[-3000:]
     ranks = load_network(tmp_path / "ranks")
     for (name, ours), theirs in zip(alone.named_parameters(), ranks.parameters(), strict=True):
         tolerance = 1e-5 if strategy == "ddp" else 1e-4  # FSDP keeps weights contiguous, so sums run in another order
         torch.testing.assert_close(theirs, ours, atol=tolerance, rtol=1e-3, msg=name)
+    for one, two in zip(*(RunFolder(tmp_path / n).read_metrics("train") for n in ("alone", "ranks")), strict=True):
+        assert two["loss"] == pytest.approx(one["loss"], rel=1e-3)  # the loss that is logged is that of all ranks
 
 
 def test_the_same_seed_gives_the_same_learner():

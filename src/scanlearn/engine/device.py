@@ -13,6 +13,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.plugins.precision import MixedPrecision
 from lightning_fabric.strategies import DDPStrategy, ModelParallelStrategy
 from torch import nn
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
 from scanlearn import __version__
@@ -116,6 +117,13 @@ def to_memory_format(module: nn.Module, choice: str, spatial_dims: int, fabric: 
     if not isinstance(fabric.strategy, ModelParallelStrategy):
         module.to(memory_format=layout)  # type: ignore[call-overload]
     return layout
+
+
+def reshard(wrapped: nn.Module) -> None:
+    """Give the gathered parameters back after a forward pass without backward (FSDP keeps them until a backward)."""
+    for module in wrapped.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
 
 
 def unsharded(network: Network) -> Network:

@@ -86,7 +86,9 @@ class TrainingProgress:
     def report(self, step: int, rate: float) -> None:
         """One line in the log, the numbers in the bar."""
         spent = max(time.perf_counter() - self._since, 1e-9)
-        values = {name: float(total) / self._count for name, total in self._sums.items()}
+        means: Any = torch.stack([total.float() / self._count for total in self._sums.values()])
+        means = self._fabric.all_reduce(means, reduce_op="mean")  # of all ranks: the global batch
+        values = dict(zip(self._sums, means.tolist(), strict=True))
         speed, wait = self._images / spent, self._waited / spent
         self._fresh()
         if self._log is None or self._bar is None:

@@ -18,7 +18,7 @@ from torch import Tensor
 from scanlearn.catalog.splits import assert_disjoint, save_splits
 from scanlearn.console import say, warn
 from scanlearn.engine.checkpoint import load_latest, save_checkpoint
-from scanlearn.engine.device import environment, per_rank, start_fabric, to_memory_format, unsharded
+from scanlearn.engine.device import environment, per_rank, reshard, start_fabric, to_memory_format, unsharded
 from scanlearn.engine.learner import Learner, build_learner, weights_at
 from scanlearn.engine.monitor import Monitor
 from scanlearn.engine.optim import build_optimizer, parameter_groups, set_learning_rate
@@ -289,6 +289,7 @@ def look(
     with torch.no_grad():
         values = monitor.measure(lambda images: wrapped(embed=images), fabric.device, pair)
     wrapped.train()
+    reshard(wrapped)
     progress.pause(time.perf_counter() - begun)
     if log is not None:
         log.write(step, "monitor", values)
