@@ -134,7 +134,6 @@ def run_case(name: str, data: Path, out: Path, seeds: int) -> Path:
     case, folder = CASES[name], out / name
     store = prepare(data / case["source"], folder / "store", **case["prepare"])
     run = folder / "pretrained"
-    begun = time.monotonic()
     if not (run / "encoder" / "encoder.json").exists() or not finished(run):
         resume = (run / "recipe.yaml").exists()
         if pretrain(store, case["recipe"], run, settings=case["pretrain"], resume=resume).stopped:
@@ -153,8 +152,7 @@ def run_case(name: str, data: Path, out: Path, seeds: int) -> Path:
     path = out / f"{name}.json"
     for cell in cells(case, seeds):
         found.append(run_cell(store, case, folder, cell))
-        minutes = (time.monotonic() - begun) / 60
-        write_json(path, {**facts, "minutes": minutes, "summary": summary(case, found), "cells": found})
+        write_json(path, {**facts, "summary": summary(case, found), "cells": found})
     return path
 
 
