@@ -92,8 +92,10 @@ def test_the_whole_path_from_files_to_a_report(tmp_path, capsys, monkeypatch):
     assert said(capsys, "report", "tuned", "--store", "made")[0] == 0
 
 
-def test_recipes_are_listed_and_printed(capsys):
+def test_recipes_are_listed_and_printed_with_their_command(capsys):
     assert main(["recipes"]) == 0
     assert "moco_v2_small" in capsys.readouterr().out
     assert main(["recipes", "models_genesis_3d"]) == 0
-    assert "local_shuffle" in capsys.readouterr().out
+    shown = capsys.readouterr()
+    assert "local_shuffle" in shown.out
+    assert "Next:  scanlearn pretrain STORE --recipe models_genesis_3d" in shown.err

@@ -263,7 +263,7 @@ def report(run: str, store: str | None = None, open: bool = False) -> None:
         store: the store it was made from, for the pictures of scans; without it the page says what is missing.
         open: show it in the browser.
     """
-    from scanlearn.console import say
+    from scanlearn.console import next_command, say
     from scanlearn.study.report import report as write
 
     path = write(run, store)
@@ -272,6 +272,7 @@ def report(run: str, store: str | None = None, open: bool = False) -> None:
         import webbrowser
 
         webbrowser.open(Path(path).resolve().as_uri())
+    next_command("scanlearn recipes")
 
 
 def recipes(name: str | None = None) -> None:
@@ -280,12 +281,15 @@ def recipes(name: str | None = None) -> None:
     Args:
         name: a recipe to print.
     """
+    from scanlearn.console import next_command
     from scanlearn.engine.recipe import load_recipe, recipe_names
 
     if name is not None:
         import yaml
 
-        print(yaml.safe_dump(load_recipe(name).to_dict(), sort_keys=False, width=110))
+        recipe = load_recipe(name)
+        print(yaml.safe_dump(recipe.to_dict(), sort_keys=False, width=110))
+        next_command(recipe.command)
         return
     for known in recipe_names():
         recipe = load_recipe(known)
@@ -293,13 +297,16 @@ def recipes(name: str | None = None) -> None:
     print(
         "\nscanlearn recipes NAME prints one; --any.setting value changes it; a YAML file of your own works the same."
     )
+    next_command("scanlearn recipes moco_v2_small")
 
 
 def doctor() -> None:
     """Say what this machine has and how fast a run would be on it; name what is missing."""
+    from scanlearn.console import next_command
     from scanlearn.engine.doctor import examine
 
     print(examine())
+    next_command("scanlearn demo")
 
 
 def demo(out: str = "demo-out", seeds: int = 3) -> None:
