@@ -67,7 +67,7 @@ CASES: dict[str, dict[str, Any]] = {
         "credit": "Medical Segmentation Decathlon Task04, CC BY-SA 4.0",
         "prepare": {},
         "recipe": "models_genesis_3d_small",
-        "pretrain": {"steps": 500},
+        "pretrain": {"steps": 250, "size": [32, 48, 32], "optimizer.lr": 0.01},
         "finetune": {"task": "segment"},
         "settings": {"steps": 150, "batch_size": 6, "size": [32, 48, 32], "optimizer.lr": 0.003},
         "labels": [5, 20],
