@@ -32,8 +32,12 @@ def test_masks_hold_grey_and_white_matter_on_the_grid_of_the_image(cubes):
 
 
 def test_the_demo_runs_to_its_page_and_does_nothing_twice(tmp_path, monkeypatch):
-    monkeypatch.setattr(demo, "PRETRAIN", {**demo.PRETRAIN, "size": [24, 24, 24], "steps": 2, "batch_size": 2, "precision": "32-true"})
-    monkeypatch.setattr(demo, "FINETUNE", {**demo.FINETUNE, "size": [24, 24, 24], "steps": 2, "batch_size": 2, "precision": "32-true"})
+    monkeypatch.setattr(
+        demo, "PRETRAIN", {**demo.PRETRAIN, "size": [24, 24, 24], "steps": 2, "batch_size": 2, "precision": "32-true"}
+    )
+    monkeypatch.setattr(
+        demo, "FINETUNE", {**demo.FINETUNE, "size": [24, 24, 24], "steps": 2, "batch_size": 2, "precision": "32-true"}
+    )
     page = demo.demo(tmp_path / "out", seeds=1)
     text = page.read_text()
     assert "not generalisation" in text and "pre-trained" in text

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from scanlearn.errors import ScanlearnError
 from scanlearn.scans.intensity import to_unit
 from scanlearn.scans.store import Box, Store
+from scanlearn.views.crop import resample
 
 
 def grid_boxes(shape: Sequence[int], size: Sequence[int]) -> list[Box]:
@@ -31,13 +31,6 @@ def grid_boxes(shape: Sequence[int], size: Sequence[int]) -> list[Box]:
     return [(tuple(start), tuple(a + b for a, b in zip(start, size, strict=True))) for start in starts]
 
 
-def resize_images(images: Tensor, size: Sequence[int]) -> Tensor:
-    """2D images (N, C, H, W) at another size, antialiased."""
-    if tuple(images.shape[2:]) == tuple(size):
-        return images
-    return F.interpolate(images, size=tuple(size), mode="bilinear", antialias=True, align_corners=False)
-
-
 def scan_batches(
     store: Store, rows: np.ndarray, size: Sequence[int], device: torch.device | str = "cpu", batch_size: int = 64
 ) -> Iterator[tuple[np.ndarray, Tensor]]:
@@ -55,7 +48,7 @@ def scan_batches(
         raw = torch.from_numpy(np.stack(store.read(which, boxes))).to(device)
         low, high = (torch.from_numpy(bound).to(device) for bound in store.window(which))
         images = to_unit(raw, low, high)
-        yield which, resize_images(images, size) if flat else images
+        yield which, resample(images, size) if flat else images
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ from torch import Tensor
 from scanlearn.catalog.labels import Labels
 from scanlearn.engine.embedding import embed_scans
 from scanlearn.engine.run_folder import RunFolder
+from scanlearn.errors import ScanlearnError
 from scanlearn.networks.network import Network
 from scanlearn.scans.store import Store
 from scanlearn.tasks.classification_metrics import classification_metrics, youden_threshold
@@ -69,11 +70,7 @@ def judge(
         try:
             threshold = youden_threshold(scores["val"], column.codes[rows["val"]], column.classes)
             chosen = "largest sensitivity + specificity on the validation part"
-        except Exception as error:  # the validation part may lack a class: say so, keep one half
-            from scanlearn.errors import ScanlearnError
-
-            if not isinstance(error, ScanlearnError):
-                raise
+        except ScanlearnError as error:  # the validation part may lack a class: say so, keep one half
             chosen = f"0.5 ({error})"
     test = rows["test"]
     metrics = classification_metrics(

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from scanlearn.catalog.table import Catalog
 from scanlearn.console import say, track, warn
-from scanlearn.engine.embedding import grid_boxes, resize_images
+from scanlearn.engine.embedding import grid_boxes
 from scanlearn.errors import ScanlearnError
 from scanlearn.scans import intensity
 from scanlearn.scans.conform import Conformed, Grid, conform
@@ -21,6 +21,7 @@ from scanlearn.scans.read import read_scan, write_mask_like
 from scanlearn.scans.sources import FileSource
 from scanlearn.tasks.segment import segment_image
 from scanlearn.tasks.trained import Trained, load_trained, probabilities
+from scanlearn.views.crop import resample
 
 
 def predict(run: str | Path, input: str | Path, out: str | Path) -> Path:
@@ -71,7 +72,7 @@ def classify_image(trained: Trained, image: Tensor) -> dict[str, float]:
     """A probability for each class of one image (C, *S)."""
     size = trained.facts["input_size"]
     if image.ndim == 3:
-        batch = resize_images(image[None], size)
+        batch = resample(image[None], size)
     else:
         batch = torch.stack([crop(image, box) for box in grid_boxes(image.shape[1:], size)])
     logits = trained.class_logits(trained.network.pooled(batch).mean(dim=0, keepdim=True))
