@@ -10,6 +10,18 @@ class ScanlearnError(Exception):
     """Something the user can put right. The command line prints the sentence and no traceback."""
 
 
+class FileError(ScanlearnError):
+    """A file that cannot be used. ``path`` may name a patient; ``reason`` never does, so that it may be written down.
+
+    The message is ``"{path}: {reason}"``. The reason is a sentence without its subject ("is empty.", "is cut off after
+    512 bytes.") and quotes nothing from the file but numbers and names of the format.
+    """
+
+    def __init__(self, path: object, reason: str):
+        super().__init__(f"{path}: {reason}")
+        self.path, self.reason = str(path), reason
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """``"; did you mean 'x'?"`` for the known name nearest to ``name``, else a short list of what is known."""
     known = sorted(known)

@@ -21,8 +21,8 @@ def pick_labelled(
 
     Every class is there at least once, and the classes come in the proportion of all labelled ``rows``. Within a class
     no scan is a patient's second before every patient gave one. There is one order of all labelled scans for each seed,
-    and the first ``count`` are returned: 50 scans are the first 50 of the 100. Ids and labels decide, the order of rows
-    does not.
+    and the first ``count`` are returned: 50 scans are the first 50 of the 100. The files' contents (before ``prepare``
+    knows them: the ids) and labels decide; neither the order of rows does nor what a store calls them.
 
     Args:
         target: label column, "mask" for scans that have a mask, or labels of all scans of the catalogue.
@@ -50,7 +50,7 @@ def pick_labelled(
 def _order(catalog: Catalog, rows: np.ndarray, labels: Labels, seed: int) -> tuple[np.ndarray, int]:
     """Indices into ``rows`` in the order in which they are picked, and how many it takes to show every class."""
     chosen = Labels(labels.kind, labels.classes, labels.codes[rows])
-    keys = random_keys(seed, catalog.array("scan_id").take(pa.array(rows)).to_pylist())
+    keys = random_keys(seed, _lasting_names(catalog, rows))
     patient, _ = sorted_codes(catalog.array("patient_id").take(pa.array(rows)))
     first = _one_of_each(chosen, patient, keys)
     later = np.ones(len(rows), np.int64)
@@ -63,6 +63,13 @@ def _order(catalog: Catalog, rows: np.ndarray, labels: Labels, seed: int) -> tup
     order = np.lexsort((keys, time, later))
     order[: len(first)] = first
     return order, len(first)
+
+
+def _lasting_names(catalog: Catalog, rows: np.ndarray) -> list[str]:
+    """A name for each of the rows that no other salt of its pseudonym changes: the sha256 of its files, or its id."""
+    taken = pa.array(rows)
+    digests = catalog.array("sha256").take(taken).to_pylist()
+    return digests if all(digests) else catalog.array("scan_id").take(taken).to_pylist()
 
 
 def _one_of_each(labels: Labels, patient: np.ndarray, keys: np.ndarray) -> np.ndarray:
