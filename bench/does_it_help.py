@@ -27,8 +27,14 @@ from scanlearn.tasks.compare import paired_comparison
 from scanlearn.tasks.finetune import finetune
 
 # How a pre-trained network is fine-tuned: everything, only a classifier on frozen features, or everything with the
-# encoder at a tenth of the learning rate (a network from scratch has nothing to protect).
-SETTINGS = {"full": {}, "frozen": {}, "gentle": {"optimizer.encoder_lr_scale": 0.1}}
+# encoder at a tenth of the learning rate (a network from scratch has nothing to protect), or everything with a fresh
+# decoder.
+SETTINGS = {
+    "full": {},
+    "frozen": {},
+    "gentle": {"optimizer.encoder_lr_scale": 0.1},
+    "encoder": {"network.transfer": "encoder"},
+}
 
 CASES: dict[str, dict[str, Any]] = {
     "bacteria_virus": {
@@ -67,11 +73,11 @@ CASES: dict[str, dict[str, Any]] = {
         "credit": "Medical Segmentation Decathlon Task04, CC BY-SA 4.0",
         "prepare": {},
         "recipe": "models_genesis_3d_small",
-        "pretrain": {"steps": 250, "size": [32, 48, 32], "optimizer.lr": 0.01},
+        "pretrain": {"steps": 500, "size": [32, 48, 32]},
         "finetune": {"task": "segment"},
         "settings": {"steps": 150, "batch_size": 6, "size": [32, 48, 32], "optimizer.lr": 0.003},
         "labels": [5, 20],
-        "modes": ["full"],
+        "modes": ["full", "encoder"],
         "figure": "dice",
     },
 }

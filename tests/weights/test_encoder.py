@@ -199,3 +199,15 @@ def test_settings_that_change_no_shape_are_reported(tmp_path):
     report = initialise(small(), tmp_path)
     assert f"Set otherwise than in the file: normalise None (file: {statistics})" in str(report)
     assert "otherwise" not in str(initialise(small(normalise=statistics), tmp_path))
+
+
+def test_transfer_of_the_encoder_leaves_the_decoder_fresh(saved):
+    network, run = saved
+    fresh = small()
+    untouched = {name: tensor.clone() for name, tensor in fresh.decoder.state_dict().items()}
+    report = initialise(fresh, run, "encoder")
+    assert same(fresh.encoder.state_dict(), network.encoder.state_dict())
+    assert same(fresh.decoder.state_dict(), untouched)
+    assert len(report.reinitialised) == len(untouched) and not report.dropped
+    with pytest.raises(ScanlearnError, match="did you mean 'encoder'"):
+        initialise(fresh, run, "encoders")

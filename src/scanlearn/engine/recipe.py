@@ -30,6 +30,7 @@ class NetworkSettings:
     batch_norm_groups: int = 8  # of the global batch, for split
     # {mean: [...], std: [...]} per channel: the encoder sees (x - mean) / std, while views and targets stay in [0, 1].
     normalise: dict[str, list[float]] | None = None
+    transfer: str = "whole"  # what --init gives: whole (encoder, and decoder where it fits) | encoder
     freeze_encoder: bool = False  # its parameters and its batch-norm statistics stay as they are
 
 

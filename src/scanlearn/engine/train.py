@@ -100,7 +100,7 @@ def train(
     # ---------------------------------------------------------------- network, objectives, optimiser
     learner = build_learner(recipe, seed, fabric.world_size, network, fabric.device)
     if init is not None and not resume:
-        account = initialise(learner.network, init)
+        account = initialise(learner.network, init, recipe.network.transfer)
         if fabric.is_global_zero:
             say(str(account))
         for objective in learner.objectives.values():

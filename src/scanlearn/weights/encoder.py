@@ -20,7 +20,7 @@ from safetensors import torch as safetensors
 from torch import Tensor
 
 import scanlearn
-from scanlearn.errors import ScanlearnError
+from scanlearn.errors import ScanlearnError, unknown
 from scanlearn.networks.encoder import Encoder, build_encoder
 from scanlearn.networks.network import Network, build_network
 from scanlearn.weights.report import LoadReport, load_tensors
@@ -77,16 +77,23 @@ def read_card(path: str | Path) -> dict[str, Any]:
     return _read(path)[1]
 
 
-def initialise(network: Network, path: str | Path) -> LoadReport:
+TRANSFERS = ("whole", "encoder")
+
+
+def initialise(network: Network, path: str | Path, transfer: str = "whole") -> LoadReport:
     """Start ``network`` from saved weights; the report, printed, accounts for every tensor.
 
     The encoder must be there whole, name by name and shape by shape. A decoder is taken where it fits; the rest of it
-    keeps its fresh values, and the report says so.
+    keeps its fresh values, and the report says so. With ``transfer`` "encoder" the decoder stays fresh altogether.
 
     Raises:
-        ScanlearnError: the file is damaged, or lacks any of the encoder's tensors.
+        ScanlearnError: the file is damaged, or lacks any of the encoder's tensors; an unknown ``transfer``.
     """
+    if transfer not in TRANSFERS:
+        raise unknown("transfer", transfer, TRANSFERS)
     file, card, tensors = _read(path)
+    if transfer == "encoder":
+        tensors = {name: tensor for name, tensor in tensors.items() if name.startswith("encoder.")}
     return load_tensors(network, tensors, str(file), holds=card["network"]["encoder"])
 
 
