@@ -123,3 +123,27 @@ def test_only_some_classes_are_learnt_in_the_order_given(images):
     assert np.array_equal(turned.codes, 1 - labels.codes)
     with pytest.raises(ScanlearnError, match="no class 'x'"):
         only_classes(labels, ["0", "x"])
+
+
+def test_killed_before_its_first_checkpoint_it_resumes_from_the_pretrained_weights(images, tmp_path):
+    settings = {**FAST, "steps": 4}
+    options = {"init": images / "moco", "target": "label", "labels": 20, "settings": settings}
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    for folder in (whole, killed):
+        finetune(images / "store", "classify", out=folder, **options)
+    for path in [*(killed / "checkpoints").glob("*"), killed / "results.json"]:
+        path.unlink()
+    finetune(images / "store", "classify", out=killed, resume=True, **options)
+    ends = [load_network(folder).state_dict() for folder in (whole, killed)]
+    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+
+
+def test_a_pretraining_from_weights_that_has_no_checkpoint_is_not_resumed_from_random_ones(images, tmp_path):
+    store = open_store(images / "store")
+    wider = {"encoder": {"name": "unet", "width": 4}}
+    recipe = moco_recipe(steps=2, network=wider, monitor={"every": -1})
+    pretrain(store, recipe, tmp_path / "run", init=images / "moco")
+    for path in (tmp_path / "run" / "checkpoints").glob("*"):
+        path.unlink()
+    with pytest.raises(ScanlearnError, match="begun from moco and stopped before its first checkpoint"):
+        pretrain(store, recipe, tmp_path / "run", resume=True)

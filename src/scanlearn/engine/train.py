@@ -17,7 +17,7 @@ from torch import Tensor
 
 from scanlearn.catalog.splits import assert_disjoint, save_splits
 from scanlearn.console import say, warn
-from scanlearn.engine.checkpoint import load_latest, save_checkpoint
+from scanlearn.engine.checkpoint import checkpoints, load_latest, save_checkpoint
 from scanlearn.engine.device import environment, per_rank, reshard, start_fabric, to_memory_format, unsharded
 from scanlearn.engine.learner import Learner, build_learner, weights_at
 from scanlearn.engine.monitor import Monitor
@@ -96,10 +96,13 @@ def train(
         run.create(resume)
         write_facts(run, recipe, store, training, fabric, seed, resume, init)
     fabric.barrier()
+    begun = resume and bool(checkpoints(run.checkpoints))  # killed before its first checkpoint, a run begins again
+    if resume and not begun:
+        refuse_lost_weights(run, init)
 
     # ---------------------------------------------------------------- network, objectives, optimiser
     learner = build_learner(recipe, seed, fabric.world_size, network, fabric.device)
-    if init is not None and not resume:
+    if init is not None and not begun:
         account = initialise(learner.network, init, recipe.network.transfer)
         if fabric.is_global_zero:
             say(str(account))
@@ -231,6 +234,16 @@ def write_facts(
     save_splits(run.splits, store.catalog, training.parts, seed=seed, how="parts of this run")
     write_json(run.environment, facts)
     recipe.save(run.recipe)
+
+
+def refuse_lost_weights(run: RunFolder, init: Path | str | None) -> None:
+    """A run that was begun from weights and has no checkpoint yet cannot go on without them."""
+    before = json.loads(run.environment.read_text()).get("init", "none")
+    if before != "none" and init is None:
+        raise ScanlearnError(
+            f"{run.path} was begun from {before} and stopped before its first checkpoint: delete the folder and start "
+            "the run again with --init."
+        )
 
 
 def refuse_changes(saved_yaml: str, recipe: Recipe, before: dict[str, Any], now: dict[str, Any]) -> None:
