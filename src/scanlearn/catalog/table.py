@@ -139,6 +139,10 @@ class Catalog:
         """str (N,): the patient of each scan."""
         return np.array(self.column("patient_id"), dtype=np.str_)
 
+    def count_patients(self, rows: np.ndarray) -> int:
+        """How many patients these rows are of."""
+        return len(np.unique(self.patients[rows]))
+
     @property
     def label_columns(self) -> list[str]:
         """Names of the columns that are not fixed, in the order of the table."""

@@ -51,7 +51,7 @@ def pretrain(
     fit_to_store(recipe, store)
     training = Training(rows=rows_of(store, part), parts=parts_in_play(store, part))
     steps = total_steps(recipe, len(training.rows))
-    patients = len(np.unique(store.catalog.patients[training.rows]))
+    patients = store.catalog.count_patients(training.rows)
     if first_launched():
         who = f"{len(training.rows):,} scans of {patients:,} patients"
         say(f"{recipe.name}: {who}, {steps:,} steps of {recipe.batch_size}.")

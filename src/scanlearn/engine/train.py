@@ -15,7 +15,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from scanlearn.catalog.splits import assert_disjoint, save_splits
+from scanlearn.catalog.splits import assert_disjoint
 from scanlearn.console import say, warn
 from scanlearn.engine.checkpoint import checkpoints, load_latest, save_checkpoint
 from scanlearn.engine.device import environment, per_rank, reshard, start_fabric, to_memory_format, unsharded
@@ -24,6 +24,7 @@ from scanlearn.engine.monitor import Monitor
 from scanlearn.engine.optim import build_optimizer, parameter_groups, set_learning_rate
 from scanlearn.engine.progress import TrainingProgress
 from scanlearn.engine.recipe import Recipe
+from scanlearn.engine.record import write_record
 from scanlearn.engine.run_folder import MetricLog, RunFolder, run_of, write_json
 from scanlearn.engine.schedule import factor
 from scanlearn.errors import ScanlearnError
@@ -221,17 +222,15 @@ def write_facts(
     resume: bool,
     init: Path | str | None = None,
 ) -> None:
-    """recipe.yaml, environment.json, catalog.parquet and splits.json; on resume, refuse what has changed."""
+    """recipe.yaml, environment.json and the record of the data; on resume, refuse what has changed."""
     facts = {**environment(fabric), "seed": seed, "store": store.info["key"], "scans": len(training.rows)}
-    facts["patients"] = len(np.unique(store.catalog.patients[training.rows]))
+    facts["patients"] = store.catalog.count_patients(training.rows)
     if resume:
         before = json.loads(run.environment.read_text())
         refuse_changes(run.recipe.read_text(), recipe, before, facts)
         return
     facts["init"] = run_of(init).name if init is not None else "none"
-    blank: list[list[str]] = [[]] * len(store.catalog)  # a run tells nobody where the files lie or what they are called
-    store.catalog.with_column("paths", blank).with_column("mask_path", [""] * len(blank)).save(run.catalog)
-    save_splits(run.splits, store.catalog, training.parts, seed=seed, how="parts of this run")
+    write_record(run, store, training.parts, seed)
     write_json(run.environment, facts)
     recipe.save(run.recipe)
 
