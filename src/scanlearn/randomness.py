@@ -9,7 +9,6 @@ Source of the mixer: Steele, Lea, Flood, "Fast splittable pseudorandom number ge
 
 from __future__ import annotations
 
-import zlib
 from typing import Any
 
 import numba
@@ -17,32 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_GAMMA = 0x9E3779B97F4A7C15
-_M1 = 0xBF58476D1CE4E5B9
-_M2 = 0x94D049BB133111EB
-_MASK = (1 << 64) - 1
-
-
-def mix(value: int) -> int:
-    """SplitMix64's finaliser on one Python integer (any sign, taken modulo 2**64)."""
-    value = (value + _GAMMA) & _MASK
-    value = ((value ^ (value >> 30)) * _M1) & _MASK
-    value = ((value ^ (value >> 27)) * _M2) & _MASK
-    return value ^ (value >> 31)
-
-
-def key_of(*parts: int | str) -> int:
-    """One 64-bit key from integers and words, order-sensitive: ``key_of(seed, step, position)``."""
-    key = 0
-    for part in parts:
-        key = mix(key ^ mix(zlib.crc32(part.encode()) if isinstance(part, str) else part))
-    return key
+from scanlearn.keys import GAMMA, M1, M2, MASK, key_of, mix
 
 
 @numba.njit(cache=True, nogil=True, inline="always")
 def _mix(value):  # type: ignore[no-untyped-def]
-    value = (value ^ (value >> np.uint64(30))) * np.uint64(_M1)
-    value = (value ^ (value >> np.uint64(27))) * np.uint64(_M2)
+    value = (value ^ (value >> np.uint64(30))) * np.uint64(M1)
+    value = (value ^ (value >> np.uint64(27))) * np.uint64(M2)
     return value ^ (value >> np.uint64(31))
 
 
@@ -52,7 +32,7 @@ def _bits(starts, out):  # type: ignore[no-untyped-def]
     for n in range(out.shape[0]):
         state = starts[n]
         for i in range(out.shape[1]):
-            state += np.uint64(_GAMMA)
+            state += np.uint64(GAMMA)
             out[n, i] = _mix(state)
 
 
@@ -64,17 +44,17 @@ def _uniform(starts, out):  # type: ignore[no-untyped-def]
     for n in range(out.shape[0]):
         state = starts[n]
         for i in range(0, count - 1, 2):
-            state += np.uint64(_GAMMA)
+            state += np.uint64(GAMMA)
             word = _mix(state)
             out[n, i] = np.float32(np.int32((word >> np.uint64(8)) & np.uint64(0xFFFFFF))) * scale
             out[n, i + 1] = np.float32(np.int32(word >> np.uint64(40))) * scale
         if count % 2:
-            word = _mix(state + np.uint64(_GAMMA))
+            word = _mix(state + np.uint64(GAMMA))
             out[n, count - 1] = np.float32(np.int32((word >> np.uint64(8)) & np.uint64(0xFFFFFF))) * scale
 
 
 def _signed(value: int) -> int:
-    value &= _MASK
+    value &= MASK
     return value - (1 << 64) if value >> 63 else value
 
 
@@ -86,9 +66,9 @@ def _shift(value: Tensor, bits: int) -> Tensor:
 def _bits_tensor(starts: Tensor, count: int) -> Tensor:
     """The same integers as ``_bits`` with tensor arithmetic (int64 wraps as uint64 does): (N,) -> (N, count)."""
     index = torch.arange(1, count + 1, device=starts.device, dtype=torch.int64)
-    value = starts[:, None] + index * _signed(_GAMMA)
-    value = (value ^ _shift(value, 30)) * _signed(_M1)
-    value = (value ^ _shift(value, 27)) * _signed(_M2)
+    value = starts[:, None] + index * _signed(GAMMA)
+    value = (value ^ _shift(value, 30)) * _signed(M1)
+    value = (value ^ _shift(value, 27)) * _signed(M2)
     return value ^ _shift(value, 31)
 
 
@@ -107,7 +87,7 @@ class Draws:
 
     def __init__(self, keys: Tensor | np.ndarray | list[int], device: torch.device | str = "cpu"):
         if not isinstance(keys, Tensor):
-            keys = torch.from_numpy(np.array([k & _MASK for k in map(int, keys)], dtype=np.uint64).view(np.int64))
+            keys = torch.from_numpy(np.array([k & MASK for k in map(int, keys)], dtype=np.uint64).view(np.int64))
         self.keys = keys.to(device=device, dtype=torch.int64)  # (N,), bits of an unsigned number
         self._calls = 0
 

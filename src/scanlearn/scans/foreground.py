@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from scanlearn.randomness import key_of
+from scanlearn.keys import key_of
 
 VOXELS_PER_CLASS = 256
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from torch import Tensor
 
 from scanlearn.errors import ScanlearnError, unknown
 from scanlearn.scans.geometry import to_dtype
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # (low, high) in Hounsfield units. The usual reading windows; "genesis" is the range of Models Genesis, in which
 # networks are pre-trained by default, and "lung" the one whose window is 1,500 wide around -600.

@@ -14,14 +14,15 @@ import torch
 from torch import Tensor
 
 from scanlearn.errors import ScanlearnError
-from scanlearn.randomness import _GAMMA, Draws, _mix
+from scanlearn.keys import GAMMA
+from scanlearn.randomness import Draws, _mix
 from scanlearn.views.op import VIEWS, Op, Params
 
 _WINDOWS, _VOXELS = 10_000, 131_072  # the published number of windows, and the voxels of the cube it was made for
 _CHUNK = 1 << 22  # cells that the tensor path holds at once
 _BITS = np.uint64(21)
 _LOW = np.uint64((1 << 21) - 1)
-_STEP = np.uint64(_GAMMA)
+_STEP = np.uint64(GAMMA)
 
 
 @numba.njit(inline="always")

@@ -15,10 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from scanlearn.errors import ScanlearnError
-from scanlearn.randomness import _GAMMA, Draws, _mix, uniform_from
+from scanlearn.keys import GAMMA
+from scanlearn.randomness import Draws, _mix, uniform_from
 from scanlearn.views.op import VIEWS, Op, Params
 
-_STEP = np.uint64(_GAMMA)
+_STEP = np.uint64(GAMMA)
 
 
 def inside_boxes(start: Tensor, side: Tensor, spatial: Sequence[int]) -> Tensor:
