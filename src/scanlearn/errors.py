@@ -10,6 +10,10 @@ class ScanlearnError(Exception):
     """Something the user can put right. The command line prints the sentence and no traceback."""
 
 
+class Interrupted(ScanlearnError):
+    """A signal asked to stop. What was done is saved, and the same work can go on from there."""
+
+
 class FileError(ScanlearnError):
     """A file that cannot be used. ``path`` may name a patient; ``reason`` never does, so that it may be written down.
 

@@ -16,7 +16,7 @@ from scanlearn.console import say, warn
 from scanlearn.engine.recipe import Recipe, override, parse_recipe, recipe_dict, with_base
 from scanlearn.engine.run_folder import RunFolder, run_of, write_json
 from scanlearn.engine.train import Training, train
-from scanlearn.errors import ScanlearnError, unknown
+from scanlearn.errors import Interrupted, ScanlearnError, unknown
 from scanlearn.scans.store import Store, open_store
 from scanlearn.tasks.classify import test_classifier
 from scanlearn.tasks.frozen import finetune_frozen
@@ -124,7 +124,7 @@ def _train_and_test(
     weights = None if init == "none" else init
     result = train(plan, store, training, out, seed=seed, init=weights, resume=resume, workers=workers)
     if result.stopped:
-        raise ScanlearnError(f"The run was stopped at step {result.steps}; go on with --resume.")
+        raise Interrupted(f"The run was stopped at step {result.steps}; go on with --resume.")
     run = RunFolder(out)
     save_head(result.learner.objectives[task], run.encoder, facts)
     network = result.network.eval()
