@@ -222,7 +222,7 @@ def override(data: dict[str, Any], key: str, value: Any) -> None:
 def _parse(kind: Any, value: Any, where: str) -> Any:
     """``value`` as the annotated type ``kind``: dataclasses by field, numbers and lists checked."""
     if dataclasses.is_dataclass(kind):
-        return _parse_dataclass(kind, value, where)
+        return parse_settings(kind, value, where)
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin in (types.UnionType, typing.Union):
         return None if value is None else _parse(next(a for a in arguments if a is not type(None)), value, where)
@@ -244,7 +244,8 @@ def _parse(kind: Any, value: Any, where: str) -> Any:
     raise ScanlearnError(f"Setting {where} must be {wanted.get(name, 'a ' + name)}, not {value!r}.")
 
 
-def _parse_dataclass(kind: Any, value: Any, where: str) -> Any:
+def parse_settings(kind: Any, value: Any, where: str) -> Any:
+    """The dataclass ``kind`` from a mapping; unknown keys, missing ones and wrong types are refused in one sentence."""
     if not isinstance(value, dict):
         raise ScanlearnError(f"Setting {where} must be a mapping, not {value!r}.")
     hints, prefix = typing.get_type_hints(kind), f"{where}." if where else ""
