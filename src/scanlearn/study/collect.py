@@ -1,0 +1,130 @@
+"""What the cells of a study found, gathered by method and label count for statistics and pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from scanlearn.catalog.labels import Labels
+from scanlearn.errors import ScanlearnError
+from scanlearn.scans.store import Store
+from scanlearn.study.grid import Cell, Grid, folder_of
+from scanlearn.study.plan import StudyPlan
+from scanlearn.study.statistics.runs import Runs, case_runs, score_runs
+from scanlearn.study.work import result_of
+from scanlearn.tasks.finetune import target_labels
+
+Key = tuple[str, int | str]  # method, label count
+
+
+@dataclass(frozen=True)
+class Collected:
+    """Every finished cell.
+
+    Attributes:
+        runs: the main figure of each (method, labels), its seeds in order; a key without a finished cell is absent.
+        by_class: the same for each class (Dice of a structure, AUROC of a class against the rest).
+        cells: one flat row for each cell: method, labels, seed, every macro figure with its interval.
+        labelled: how many scans "all" and each other count meant.
+    """
+
+    runs: dict[Key, Runs]
+    by_class: dict[str, dict[Key, Runs]]
+    cells: list[dict[str, Any]]
+    labelled: dict[int | str, int]
+    test_scans: int
+    test_patients: int
+
+
+def collect(plan: StudyPlan, grid: Grid, store: Store, out: Path, *, bootstrap: int = 2000) -> Collected:
+    """Read the finished cells. Raises ScanlearnError where cells were tested on different scans."""
+    found = {cell: result for cell in grid.cells if (result := result_of(out, cell)) is not None}
+    rows = [row_of(cell, result) for cell, result in found.items()]
+    labelled = {cell.labels: result["labelled_scans"] for cell, result in found.items()}
+    groups: dict[Key, list[Cell]] = {}
+    for cell in found:
+        groups.setdefault((cell.method, cell.labels), []).append(cell)
+    read = _classified if plan.task == "classify" else _segmented
+    runs, by_class, tested = read(plan, groups, store, out, bootstrap)
+    patients = store.catalog.take(tested).patients
+    return Collected(runs, by_class, rows, labelled, len(tested), len(np.unique(patients)))
+
+
+def row_of(cell: Cell, result: dict[str, Any]) -> dict[str, Any]:
+    """One line of results.csv."""
+    row: dict[str, Any] = {"method": cell.method, "labels": cell.labels, "seed": cell.seed}
+    row |= {"labelled_scans": result["labelled_scans"], "steps": result["steps"]}
+    for name, found in result["test"]["macro"].items():
+        row |= {name: found["value"], f"{name}_low": found.get("low"), f"{name}_high": found.get("high")}
+    return row
+
+
+def _classified(
+    plan: StudyPlan, groups: dict[Key, list[Cell]], store: Store, out: Path, bootstrap: int
+) -> tuple[dict[Key, Runs], dict[str, dict[Key, Runs]], np.ndarray]:
+    column: Labels = target_labels(store, plan.task, plan.target, plan.classes)
+    runs: dict[Key, Runs] = {}
+    by_class: dict[str, dict[Key, Runs]] = {}
+    rows = np.zeros(0, np.int64)
+    for key, cells in groups.items():
+        tables = [_test_rows(folder_of(out, cell) / "predictions.parquet") for cell in cells]
+        rows = _same(rows, [t["row"] for t in tables])
+        scores = np.stack([np.stack([t[f"score_{name}"] for name in column.classes], axis=1) for t in tables])
+        codes, patients = column.codes[rows], store.catalog.take(rows).patients
+        seeds = [cell.seed for cell in cells]
+        options = {"figure": plan.main_figure, "seeds": seeds, "bootstrap": bootstrap}
+        runs[key] = score_runs(scores, codes, column.classes, patients, **options)  # type: ignore[arg-type]
+        if len(column.classes) > 2 and codes.ndim == 1:
+            for i, name in enumerate(column.classes):
+                one = np.where(codes < 0, -1, codes == i)
+                pair = np.stack([1 - scores[..., i], scores[..., i]], axis=-1)
+                against = score_runs(pair, one, [f"not {name}", name], patients, **options)  # type: ignore[arg-type]
+                by_class.setdefault(name, {})[key] = against
+    return runs, by_class, rows
+
+
+def _test_rows(path: Path) -> dict[str, np.ndarray]:
+    table = pq.read_table(path)
+    columns = {name: np.asarray(table[name]) for name in table.column_names if name != "part"}
+    test = np.asarray(table["part"].to_pylist()) == "test"
+    return {name: values[test] for name, values in columns.items()}
+
+
+def _segmented(
+    plan: StudyPlan, groups: dict[Key, list[Cell]], store: Store, out: Path, bootstrap: int
+) -> tuple[dict[Key, Runs], dict[str, dict[Key, Runs]], np.ndarray]:
+    classes = store.mask_classes
+    runs: dict[Key, Runs] = {}
+    by_class: dict[str, dict[Key, Runs]] = {}
+    rows = np.zeros(0, np.int64)
+    for key, cells in groups.items():
+        tables = [pq.read_table(folder_of(out, cell) / "cases.parquet") for cell in cells]
+        rows = _same(rows, [np.asarray(t["row"]) for t in tables])
+        figure = plan.main_figure
+        values = np.stack([np.stack([np.asarray(t[f"{figure}_{name}"]) for name in classes]) for t in tables])
+        patients, seeds = store.catalog.take(rows).patients, [cell.seed for cell in cells]
+        runs[key] = case_runs(_mean_over_classes(values), patients, seeds=seeds, bootstrap=bootstrap)
+        for i, name in enumerate(classes):
+            of_class = case_runs(values[:, i], patients, seeds=seeds, bootstrap=bootstrap)
+            by_class.setdefault(name, {})[key] = of_class
+    return runs, by_class, rows
+
+
+def _mean_over_classes(values: np.ndarray) -> np.ndarray:
+    """(S, N) from (S, K, N): the mean over the classes that a case has; NaN where it has none."""
+    known = np.isfinite(values)
+    count = known.sum(axis=1)
+    total = np.where(known, values, 0).sum(axis=1)
+    return np.divide(total, count, out=np.full(count.shape, np.nan), where=count > 0)
+
+
+def _same(rows: np.ndarray, found: list[np.ndarray]) -> np.ndarray:
+    """The rows that were tested, if they are those of all others."""
+    first = rows if len(rows) else found[0]
+    if any(not np.array_equal(first, other) for other in found):
+        raise ScanlearnError("Cells of this study were tested on different scans: begin it again in another folder.")
+    return first
