@@ -36,6 +36,16 @@ def swap_first_axes(affine: np.ndarray) -> np.ndarray:
     return affine[:, [1, 0, 2, 3]]
 
 
+def unlocated(spacing: Sequence[float]) -> np.ndarray:
+    """The affine of a file that says nothing of its place: (row, column) or (i, j, k), spacing in mm per array axis.
+
+    As ITK lays such files: columns run to the patient's left, rows to the back, slices up.
+    """
+    if len(spacing) == 2:
+        return swap_first_axes(unlocated((spacing[1], spacing[0], 1.0)))
+    return LPS_TO_RAS @ np.diag([*spacing, 1.0])
+
+
 @dataclass(frozen=True)
 class Placement:
     """How a scan lies on the grid of a store: resized from ``source`` to ``inner``, then padded to ``size``.
