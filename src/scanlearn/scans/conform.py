@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from scanlearn.errors import ScanlearnError
+from scanlearn.errors import FileError, ScanlearnError
 from scanlearn.scans import intensity
 from scanlearn.scans.foreground import sample_voxels
 from scanlearn.scans.geometry import Placement, onto_grid, place, same_grid
 from scanlearn.scans.read import Scan
-from scanlearn.scans.sources import ArraySource, FileSource
+from scanlearn.scans.sources import ArraySource, FileRows
+
+# A scan of which more is one value shows nothing.
+MOST_OF_ONE_VALUE = 0.9999
+# mm; beyond that a header is wrong about its unit, or lies.
+LARGEST_SPACING = 100.0
 
 
 @dataclass(frozen=True)
@@ -39,15 +46,19 @@ class Grid:
         return place(scan.shape, scan.spacing, size=self.size, new_spacing=self.spacing, fit=self.fit)
 
 
-@dataclass
+@dataclass(slots=True)
 class Conformed:
-    """A scan ready for the store, or the ``reason`` why it cannot be in it (then nothing else is set)."""
+    """A scan ready for the store, or the ``reason`` why it cannot be in it (then nothing after it is set).
+
+    ``file`` may name a patient and goes into private lists only; ``reason`` names nobody.
+    """
 
     row: int
     digest: str
     mask_digest: str
+    file: str = ""
     reason: str = ""
-    array: np.ndarray = field(default_factory=lambda: np.zeros(0))  # (C, *S) in its storage dtype
+    array: np.ndarray = field(default_factory=lambda: np.zeros(0, np.uint8))  # (C, *S) in its storage dtype
     mask: np.ndarray | None = None  # (*S) uint8
     masked: bool = False
     affine: np.ndarray = field(default_factory=lambda: np.eye(4))
@@ -59,42 +70,90 @@ class Conformed:
 
     def drop_arrays(self) -> None:
         """Free the voxels once they are written; dtype and channels stay readable."""
-        self.array, self.mask = self.array[:, :0].copy(), None
+        self.hold(self.array.dtype.name, self.array.shape[0], self.array.ndim - 1)
+        self.mask = None
+
+    def hold(self, dtype: str, channels: int, dims: int) -> None:
+        """Be a scan whose voxels are written: an empty array of this dtype and number of channels and axes."""
+        self.array = _emptied(dtype, channels, dims)
 
 
-def conform(source: FileSource | ArraySource, row: int, grid: Grid, modality: str, seed: int, name: str) -> Conformed:
-    """Read scan ``row`` and its mask and bring both onto the grid. Bad files give a Conformed with a reason."""
-    out = Conformed(row, source.digest(row), source.mask_digest(row))
+@cache
+def _emptied(dtype: str, channels: int, dims: int) -> np.ndarray:
+    return np.zeros((channels, *(0,) * dims), dtype)
+
+
+def conform(source: FileRows | ArraySource, row: int, grid: Grid, modality: str, seed: int, name: str) -> Conformed:
+    """Read scan ``row`` and its mask and bring both onto the grid. Bad files give a Conformed with a reason.
+
+    ``name`` and ``seed`` choose the voxels that are kept of the mask.
+    """
+    out = Conformed(row, source.digest(row), source.mask_digest(row), source.file(row))
+    about = ""
     try:
         scan = source.read(row)
         check(scan)
         lay(out, scan, grid, modality)
+        about = "has a mask that "
         mask = source.mask(row)
         if mask is not None:
             out.mask, out.masked = lay_mask(mask, scan, out), True
             out.voxels = sample_voxels(out.mask, seed, name)
-    except ScanlearnError as error:
-        return Conformed(row, out.digest, out.mask_digest, reason=str(error))
+    except Exception as error:  # whatever a file does to the code that reads it, the other scans go on
+        reason = about + reason_of(error, source.files(row))
+        return Conformed(row, out.digest, out.mask_digest, out.file, reason)
     return out
 
 
+def reason_of(error: BaseException, files: list[str]) -> str:
+    """Why a scan is left out, in words that name neither the scan nor its files."""
+    if isinstance(error, FileError):
+        return error.reason
+    if isinstance(error, MemoryError):
+        return "needs more memory than there is."
+    if not isinstance(error, ScanlearnError):
+        return f"cannot be prepared ({type(error).__name__})."
+    text = str(error)
+    for file in sorted(files, key=len, reverse=True):
+        text = text.replace(file, "the file").replace(Path(file).name, "the file")
+    return text
+
+
 def check(scan: Scan) -> None:
-    """Refuse what no network can learn from: no voxels, no contrast, numbers that are none."""
+    """Refuse what no network can learn from: no voxels, no contrast, numbers that are none, absurd geometry."""
     array = scan.array
     if array.size == 0:
-        raise ScanlearnError(f"{scan.source} is empty: its shape is {array.shape}.")
+        raise FileError(scan.source, f"is empty: its shape is {array.shape}.")
     if array.dtype.kind not in "biuf":
-        raise ScanlearnError(f"{scan.source} holds numbers of the type {array.dtype}; only real numbers can be used.")
+        raise FileError(scan.source, f"holds numbers of the type {array.dtype}; only real numbers can be used.")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise ScanlearnError(f"{scan.source} holds NaN or infinity.")
+        raise FileError(scan.source, "holds NaN or infinity.")
     if array.min() == array.max():
-        raise ScanlearnError(f"{scan.source} is constant: every voxel is {array.flat[0]}.")
+        raise FileError(scan.source, f"is constant: every voxel is {array.flat[0]}.")
+    if min(scan.shape) < 2:
+        raise FileError(scan.source, f"has an axis of one voxel: its shape is {scan.shape}.")
+    share, value = _commonest(array)
+    if share > MOST_OF_ONE_VALUE:
+        raise FileError(scan.source, f"shows nothing: {100 * share:.4f} % of its voxels are {value}.")
+    if not np.isfinite(scan.affine).all() or not all(0 < s <= LARGEST_SPACING for s in scan.spacing):
+        shown = " x ".join(f"{s:g}" for s in scan.spacing)
+        raise FileError(scan.source, f"has an absurd voxel size: {shown} mm.")
+
+
+def _commonest(array: np.ndarray) -> tuple[float, Any]:
+    """(share, value) of a value that more than half of the voxels have; (0, 0) where none seems to."""
+    flat = array.reshape(-1)
+    sample = flat[:: 1 + flat.size // 10_000]
+    value = np.partition(sample, len(sample) // 2)[len(sample) // 2]
+    if np.mean(sample == value) <= 0.99:
+        return 0.0, 0
+    return float(np.mean(flat == value)), value
 
 
 def lay(out: Conformed, scan: Scan, grid: Grid, modality: str) -> None:
     """Fill in everything about the image: array on the grid in its storage dtype, affine, value range."""
     if len(scan.shape) != grid.dims:
-        raise ScanlearnError(f"{scan.source} is {len(scan.shape)}D among {grid.dims}D scans; prepare those apart.")
+        raise FileError(scan.source, f"is {len(scan.shape)}D among {grid.dims}D scans; prepare those apart.")
     out.modality = modality or scan.modality or intensity.guess_modality(scan.array)
     array = intensity.narrow(scan.array, out.modality)
     out.placement = grid.place(scan)
@@ -107,7 +166,7 @@ def lay(out: Conformed, scan: Scan, grid: Grid, modality: str) -> None:
     out.affine = out.placement.affine(scan.affine)
     out.array, out.factor = intensity.to_storage(array)
     if out.array.min() == out.array.max():
-        raise ScanlearnError(f"{scan.source} is constant on the grid of the store.")
+        raise FileError(scan.source, "is constant on the grid of the store.")
 
 
 def lay_mask(mask: Scan, scan: Scan, out: Conformed) -> np.ndarray:
@@ -122,8 +181,8 @@ def lay_mask(mask: Scan, scan: Scan, out: Conformed) -> np.ndarray:
     if known and not (mask.shape == scan.shape and same_grid(mask.affine, scan.affine, scan.shape)):
         moved = onto_grid(array[0], mask.affine, scan.shape, scan.affine)
         if array.any() and not moved.any():
-            raise ScanlearnError(f"The mask {mask.source} does not overlap its image in space.")
+            raise FileError(mask.source, "does not overlap its image in space.")
         array = moved[None]
     elif mask.shape != scan.shape:
-        raise ScanlearnError(f"The mask {mask.source} has the shape {mask.shape}, its image {scan.shape}.")
+        raise FileError(mask.source, f"has the shape {mask.shape}, its image {scan.shape}.")
     return out.placement.apply(array, nearest=True)[0]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,25 +22,24 @@ SPLIT_NAMES = ("split", "splits")
 _SPLIT_IMAGES = tuple(f"{split}_images" for split in SPLITS)
 
 
-class FileSource:
-    """Scans in files, as the catalogue lists them."""
+class FileRows:
+    """The files of some scans by their row: all that a process needs in order to read them."""
 
-    def __init__(self, catalog: Catalog):
-        self.catalog = catalog
-        self._paths = catalog.column("paths")
-        self._masks = catalog.column("mask_path")
+    def __init__(self, paths: Mapping[int, list[str]], masks: Mapping[int, str], limit_bytes: int | None = None):
+        self._paths, self._masks = paths, masks
+        self.limit_bytes = limit_bytes
 
     def shape(self, row: int) -> tuple[int, ...]:
         """The spatial shape, from the file's header."""
-        return tuple(int(n) for n in read_header(self._paths[row]))
+        return tuple(int(n) for n in read_header(self._paths[row], limit_bytes=self.limit_bytes))
 
     def read(self, row: int) -> Scan:
         """The scan."""
-        return read_scan(self._paths[row])
+        return read_scan(self._paths[row], limit_bytes=self.limit_bytes)
 
     def mask(self, row: int) -> Scan | None:
         """Its mask, or None."""
-        return read_mask(self._masks[row]) if self._masks[row] else None
+        return read_mask(self._masks[row], limit_bytes=self.limit_bytes) if self._masks[row] else None
 
     def digest(self, row: int) -> str:
         """sha256 of the file; for a series, of the digests of its files in their order."""
@@ -52,6 +52,46 @@ class FileSource:
     def file(self, row: int) -> str:
         """The name by which a person finds the scan."""
         return str(self._paths[row][0])
+
+    def files(self, row: int) -> list[str]:
+        """Every path of the scan and of its mask."""
+        return [*self._paths[row], *filter(None, [self._masks[row]])]
+
+    def state(self, row: int) -> list[tuple[int, int]]:
+        """(bytes, time of the last change in ns) of every file; (-1, 0) for one that is not there."""
+        return [state_of(file) for path in self.files(row) for file in files_within(path)]
+
+    def scan_files(self, row: int) -> list[Path]:
+        """Every file of the scan, without its mask."""
+        return [file for path in self._paths[row] for file in files_within(path)]
+
+
+class FileSource(FileRows):
+    """Scans in files, as the catalogue lists them."""
+
+    def __init__(self, catalog: Catalog, limit_bytes: int | None = None):
+        super().__init__(_Cells(catalog, "paths"), _Cells(catalog, "mask_path"), limit_bytes)
+        self.catalog = catalog
+
+    def only(self, rows: Sequence[int]) -> FileRows:
+        """The files of these rows, small enough to be sent to another process."""
+        return FileRows({r: self._paths[r] for r in rows}, {r: self._masks[r] for r in rows}, self.limit_bytes)
+
+
+class _Cells(Mapping[int, Any]):
+    """One column of a catalogue by row; a million rows stay in Arrow and are not made into Python objects."""
+
+    def __init__(self, catalog: Catalog, name: str):
+        self._array = catalog.array(name)
+
+    def __getitem__(self, row: int) -> Any:
+        return self._array[row].as_py()
+
+    def __len__(self) -> int:
+        return len(self._array)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(len(self)))
 
 
 class ArraySource:
@@ -104,32 +144,70 @@ class ArraySource:
         """The name by which a person finds the scan."""
         return f"{self.path}[{row}]"
 
+    def files(self, row: int) -> list[str]:
+        """Every path of the scan and of its mask."""
+        return [str(self.path)]
+
+    def state(self, row: int) -> list[tuple[int, int]]:
+        """(bytes, time of the last change in ns) of the one file."""
+        return [state_of(self.path)]
+
 
 def source_of(
-    source: str | Path | Catalog, *, patient: str | None = None, mask: str | None = None, image: str | None = None
+    source: str | Path | Catalog,
+    *,
+    patient: str | None = None,
+    mask: str | None = None,
+    image: str | None = None,
+    limit_bytes: int | None = None,
 ) -> FileSource | ArraySource:
-    """Open what a person names: a catalogue, a folder, a table of files, or an .npz file."""
+    """Open what a person names: a catalogue, a folder, a table of files, or an .npz file.
+
+    ``limit_bytes``: scans in files that are larger once decoded are refused; None: the readers' own limit.
+    """
     if isinstance(source, Catalog):
-        return FileSource(source)
+        return FileSource(source, limit_bytes)
     path = Path(source).absolute()
     if path.suffix.lower() == ".npz" and path.is_file():
         return ArraySource(path, patient=patient, mask=mask, image=image)
     inside = sorted(path.glob("*.npz")) if path.is_dir() else []
     if len(inside) == 1 and not any(p.is_dir() for p in path.iterdir()):
         return ArraySource(inside[0], patient=patient, mask=mask, image=image)
-    return FileSource(Catalog.from_source(path, patient=patient, mask=mask, image=image))
+    return FileSource(Catalog.from_source(path, patient=patient, mask=mask, image=image), limit_bytes)
 
 
 def digest_of(paths: Sequence[str]) -> str:
-    """sha256 of one file, or of the digests of several; a file that is not there counts as empty."""
-    digests = []
-    for path in paths:
-        try:
-            with Path(path).open("rb") as file:
-                digests.append(hashlib.file_digest(file, "sha256").hexdigest())
-        except OSError:
-            digests.append("")
+    """sha256 of one file, or of the digests of several (a series, a folder that is one scan).
+
+    A file that is not there counts as empty.
+    """
+    digests = [_sha256(file) for path in paths for file in files_within(path)]
     return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
+
+
+def files_within(path: str | Path) -> list[Path]:
+    """The file itself, or every file of a folder that is one scan (OME-Zarr), in the order of their names."""
+    path = Path(path)
+    return sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+
+
+def _sha256(path: Path) -> str:
+    try:
+        if not path.is_file():  # nothing waits for a pipe
+            return ""
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return ""
+
+
+def state_of(path: Path) -> tuple[int, int]:
+    """(bytes, time of the last change in ns) of a file; (-1, 0) if it is not there."""
+    try:
+        found = path.stat()
+    except OSError:
+        return (-1, 0)
+    return found.st_size, found.st_mtime_ns
 
 
 def _load_npz(path: Path) -> dict[str, np.ndarray]:

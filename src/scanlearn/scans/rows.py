@@ -1,0 +1,153 @@
+"""The scans of a source on their way through the processes: headers first, then whole."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from scanlearn.errors import ScanlearnError
+from scanlearn.scans.conform import Conformed, Grid, conform, reason_of
+from scanlearn.scans.sources import ArraySource, FileRows, FileSource
+from scanlearn.scans.workers import Lost, run_in_order
+from scanlearn.scans.writers import write_apart
+
+# Small files travel together, as handing over a task costs as much as reading one of them.
+GROUP_ROWS = 16
+GROUP_BYTES = 4 << 20
+HEADER_ROWS = 64
+# Reading one scan takes no longer, however large it is; a file that does is left out.
+SCAN_SECONDS = 600.0
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the header of a scan says: its spatial shape, or () and the ``reason`` why it cannot be read."""
+
+    shape: tuple[int, ...]
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class _Task:
+    row: int
+    source: FileRows | ArraySource
+    modality: str
+    name: str
+
+
+def processes(reader: FileSource | ArraySource, workers: int | None) -> int:
+    """How many processes read: as many as there are processors, none for arrays that are in memory already."""
+    if workers is not None and workers < 0:
+        raise ScanlearnError(f"There cannot be {workers} workers; give 0 to read in this process, or more.")
+    if isinstance(reader, ArraySource):
+        return 0
+    if workers is None:
+        from loky import cpu_count
+
+        return int(cpu_count())
+    return workers
+
+
+def read_headers(
+    reader: FileSource | ArraySource, workers: int, seconds: float = SCAN_SECONDS
+) -> Iterator[tuple[int, Header]]:
+    """(row, header) of every scan, in order."""
+    count = len(reader.catalog)
+    groups = (range(start, min(start + HEADER_ROWS, count)) for start in range(0, count, HEADER_ROWS))
+    tasks = ([_Task(row, _alone(reader, row), "", "") for row in group] for group in groups)
+    for row, found in enumerate(run_in_order(_header, tasks, workers, seconds=seconds)):
+        yield row, Header((), found.reason) if isinstance(found, Lost) else found
+
+
+def conformed_rows(
+    reader: FileSource | ArraySource,
+    rows: Sequence[int],
+    grid: Grid,
+    seed: int,
+    workers: int,
+    *,
+    apart: Path | None,
+    sizes: Sequence[int] | None = None,
+    seconds: float = SCAN_SECONDS,
+) -> Generator[Conformed, None, None]:
+    """The scans of ``rows`` in that order, read, checked and laid on the grid by processes.
+
+    apart: 3D: the folder where arrays are written, so that what is returned holds none; None returns them. sizes: bytes
+    of the files of each row of the reader; without them every scan travels alone.
+    """
+    names, modalities = reader.catalog.array("scan_id"), reader.catalog.array("modality")
+    task = lambda r: _Task(r, _alone(reader, r), modalities[r].as_py(), names[r].as_py())  # noqa: E731
+    groups = ([row] for row in rows) if sizes is None else _groups(rows, sizes)
+    tasks = ([task(row) for row in group] for group in groups)
+    function = partial(_conform, grid=grid, seed=seed, apart=apart)
+    for row, item in zip(rows, run_in_order(function, tasks, workers, seconds=seconds), strict=True):
+        if isinstance(item, Lost):
+            item = Conformed(row, reader.digest(row), reader.mask_digest(row), reader.file(row), item.reason)
+        yield item
+
+
+def kinds(reasons: Iterable[str]) -> list[tuple[int, str]]:
+    """(how many, reason) with the most frequent first; reasons that differ in their numbers only count as one."""
+    found: dict[str, list[str]] = {}
+    for reason in reasons:
+        found.setdefault(re.sub(r"\d[\d.,]*\d|\d", "N", reason), []).append(reason)
+    counted = [(len(same), same[0] if len(set(same)) == 1 else general) for general, same in found.items()]
+    return sorted(counted, key=lambda pair: -pair[0])
+
+
+def left_out(reasons: Sequence[str], most: int = 12) -> str:
+    """One line for each kind of reason, indented."""
+    found = kinds(reasons)
+    lines = [f"  {count} x {reason}" for count, reason in found[:most]]
+    return "\n".join([*lines, *([f"  and {len(found) - most} other reasons"] if len(found) > most else [])])
+
+
+def digests(reader: FileSource | ArraySource) -> Iterator[tuple[str, str]]:
+    """(digest of the scan, of its mask) of every row in order; hashing leaves Python's lock, so threads do it."""
+    digest = lambda row: (reader.digest(row), reader.mask_digest(row))  # noqa: E731
+    threads = os.cpu_count() or 1
+    waiting: deque[Future[tuple[str, str]]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        for row in range(len(reader.catalog)):
+            waiting.append(pool.submit(digest, row))
+            if len(waiting) > 2 * threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _alone(reader: FileSource | ArraySource, row: int) -> FileRows | ArraySource:
+    return reader.only([row]) if isinstance(reader, FileSource) else reader
+
+
+def _groups(rows: Sequence[int], sizes: Sequence[int]) -> Iterator[list[int]]:
+    group: list[int] = []
+    weight = 0
+    for row in rows:
+        if group and (len(group) == GROUP_ROWS or weight + sizes[row] > GROUP_BYTES):
+            yield group
+            group, weight = [], 0
+        group.append(row)
+        weight += sizes[row]
+    if group:
+        yield group
+
+
+def _header(task: _Task) -> Header:
+    try:
+        return Header(task.source.shape(task.row))
+    except Exception as error:  # the scan itself will say what is wrong
+        return Header((), reason_of(error, task.source.files(task.row)))
+
+
+def _conform(task: _Task, *, grid: Grid, seed: int, apart: Path | None) -> Conformed:
+    item = conform(task.source, task.row, grid, task.modality, seed, task.name)
+    if apart is not None:
+        write_apart(apart, item)
+    return item
