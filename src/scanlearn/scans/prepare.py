@@ -4,32 +4,45 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, overload
 
+from scanlearn import __version__
+from scanlearn.catalog.pseudonyms import IDENTIFIERS, stored_names
 from scanlearn.catalog.table import Catalog
-from scanlearn.console import say, track
-from scanlearn.errors import ScanlearnError, unknown
-from scanlearn.scans.conform import Conformed, Grid, conform
+from scanlearn.console import say, track, warn
+from scanlearn.errors import FileError, Interrupted, ScanlearnError, unknown
+from scanlearn.files import size as in_units
+from scanlearn.scans.conform import Conformed, Grid
 from scanlearn.scans.finish import finish
+from scanlearn.scans.formats.limits import byte_limit
 from scanlearn.scans.geometry import FITS
 from scanlearn.scans.intensity import check_window
+from scanlearn.scans.journal import Journal
+from scanlearn.scans.part import Part, hold, refuse_if_held
+from scanlearn.scans.rows import Header, conformed_rows, digests, left_out, processes, read_headers
 from scanlearn.scans.sources import ArraySource, FileSource, source_of
 from scanlearn.scans.store import VERSION, Store, open_store
-from scanlearn.scans.writers import SliceWriter, VolumeWriter
-
-T = TypeVar("T")
-R = TypeVar("R")
+from scanlearn.scans.survey import Survey, bytes_below, survey
+from scanlearn.scans.writers import CannotWrite, SliceWriter, VolumeWriter, writing
 
 DEFAULT_2D_SIZE = (256, 256)
 
+Source = FileSource | ArraySource
 
-def prepare(
+
+@overload
+def prepare(source: str | Path | Catalog, out: str | Path, *, dry_run: Literal[True], **options: Any) -> Survey: ...
+
+
+@overload
+def prepare(source: str | Path | Catalog, out: str | Path, **options: Any) -> Store: ...
+
+
+def prepare(  # type: ignore[misc]  # the options of both overloads are these
     source: str | Path | Catalog,
     out: str | Path,
     *,
@@ -44,7 +57,11 @@ def prepare(
     seed: int = 0,
     workers: int | None = None,
     overwrite: bool = False,
-) -> Store:
+    strict: bool = False,
+    dry_run: bool = False,
+    identifiers: str = "hashed",
+    max_scan_bytes: int | None = None,
+) -> Store | Survey:
     """Read every scan of ``source`` once and write the store ``out``.
 
     Args:
@@ -58,36 +75,43 @@ def prepare(
         target: label column whose classes are spread evenly over the splits.
         patient, mask, image: names of columns (or arrays of an .npz), where they are not the usual ones.
         seed: of the splits and of the foreground voxels.
-        workers: threads; default one for each processor.
+        workers: processes that read; default one for each processor. 0 reads in this process, which then dies with a
+            file that crashes its decoder.
         overwrite: replace a store of another content.
+        strict: stop at the first scan that cannot be used instead of leaving it out.
+        dry_run: write nothing; return a ``Survey`` of what would be written.
+        identifiers: "hashed" puts pseudonyms of scans and patients into the store, "kept" their names.
+        max_scan_bytes: scans that are larger once decoded are left out; default 4 GiB or SCANLEARN_MAX_SCAN_BYTES.
 
-    Files that cannot be used are left out, counted, and listed with the reason in ``store.json``. An existing store of
-    the same files and settings is opened as it is. Raises ScanlearnError if no scan is usable, if ``out`` holds
-    something else, or for settings that do not fit.
+    Files that cannot be used are left out, counted by reason, and listed in ``store.json``. An existing store of the
+    same files and settings is opened as it is. What was interrupted, by a kill too, goes on where it was when the same
+    call is made again. Raises ScanlearnError if no scan is usable, if ``out`` holds something else or is being written
+    by another process, if the disk is full, or for settings that do not fit.
     """
     out = Path(out).absolute()
-    if fit not in FITS:
-        raise unknown("fit", fit, FITS)
+    for name, value, known in (("fit", fit, FITS), ("treatment of identifiers", identifiers, IDENTIFIERS)):
+        if value not in known:
+            raise unknown(name, value, known)
     settings: dict[str, Any] = {"window": check_window(window), "fit": fit, "target": target, "seed": int(seed)}
-    reader = source_of(source, patient=patient, mask=mask, image=image)
+    settings |= {"identifiers": identifiers, "max_scan_bytes": byte_limit(max_scan_bytes)}
+    if not dry_run:
+        refuse_if_held(out)
+    limit = settings["max_scan_bytes"]
+    reader = source_of(source, patient=patient, mask=mask, image=image, limit_bytes=limit)
     if target is not None:
         reader.catalog.labels(target)  # an unknown column is refused before the work, not after it
-    workers = workers or os.cpu_count() or 1
-    grid = _choose_grid(reader, size, spacing, fit, settings["window"], workers)
+    workers = processes(reader, workers)
+    count = len(reader.catalog)
+    headers = Counter(header for _, header in track(read_headers(reader, workers), count, "look"))
+    grid = _choose_grid(headers, size, spacing, fit, settings["window"])
     settings |= {"size": grid.size, "spacing": grid.spacing, "spatial_dims": grid.dims}
-    if out.exists() and _reusable(reader, out, settings, workers, overwrite):
-        say(f"{out} already holds these {len(reader.catalog)} scans with these settings; nothing to do.")
+    if dry_run:
+        return survey(reader, headers, grid, out, workers)
+    if out.exists() and _reusable(reader, out, settings, overwrite):
+        say(f"{out} already holds these {count} scans with these settings; nothing to do.")
         return open_store(out)
-    part = out.with_name(f".{out.name}.{os.getpid()}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    try:
-        part.mkdir(parents=True)
-        items = _write_scans(reader, part, grid, settings["seed"], workers)
-        key = content_key(reader.catalog, settings, [(i.digest, i.mask_digest) for i in items])
-        finish(part, reader, items, settings, {"version": VERSION, "key": key})
-        _move_in(part, out)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+    with hold(out) as part:
+        _write(part, reader, grid, settings, workers, strict)
     return open_store(out)
 
 
@@ -102,13 +126,11 @@ def content_key(catalog: Catalog, settings: dict[str, Any], digests: Sequence[tu
     return whole.hexdigest()
 
 
-def _choose_grid(
-    reader: FileSource | ArraySource, size: Any, spacing: Any, fit: str, window: Any, workers: int
-) -> Grid:
+def _choose_grid(headers: Counter[Header], size: Any, spacing: Any, fit: str, window: Any) -> Grid:
     """2D or 3D, by what most files are; and the size of 2D scans."""
-    found = Counter(shape for shape in _in_order(lambda row: _shape(reader, row), range(len(reader.catalog)), workers))
-    found.pop((), None)
-    by_dims = Counter(len(shape) for shape in found.elements())
+    by_dims: Counter[int] = Counter()
+    for header, times in headers.items():
+        by_dims[len(header.shape)] += times
     dims = 3 if by_dims[3] >= by_dims[2] and by_dims[3] else 2
     size = _per_axis("size", size, dims, int)
     spacing = _per_axis("spacing", spacing, dims, float)
@@ -117,8 +139,8 @@ def _choose_grid(
     if spacing and dims == 2:
         raise ScanlearnError("A spacing is for 3D scans; give 2D scans a size (rows, columns).")
     if dims == 2 and size is None:
-        same = [shape for shape in found if len(shape) == 2]
-        size = same[0] if len(same) == 1 else DEFAULT_2D_SIZE
+        same = {header.shape for header in headers if len(header.shape) == 2}
+        size = same.pop() if len(same) == 1 else DEFAULT_2D_SIZE
     return Grid(dims, size, spacing, fit, window)
 
 
@@ -132,26 +154,15 @@ def _per_axis(name: str, value: Any, dims: int, kind: type) -> Any:
     return numbers
 
 
-def _shape(reader: FileSource | ArraySource, row: int) -> tuple[int, ...]:
-    try:
-        return reader.shape(row)
-    except ScanlearnError:
-        return ()  # the scan itself will say what is wrong
-
-
-def _reusable(
-    reader: FileSource | ArraySource, out: Path, settings: dict[str, Any], workers: int, overwrite: bool
-) -> bool:
+def _reusable(reader: Source, out: Path, settings: dict[str, Any], overwrite: bool) -> bool:
     """True if ``out`` already is the store wanted; False if it may be written; an error where it must not be."""
     if not (out / "store.json").is_file():
         if out.is_dir() and not any(out.iterdir()):
             return False
         raise ScanlearnError(f"{out} exists and is no store; choose another place.")
-    digest = lambda row: (reader.digest(row), reader.mask_digest(row))  # noqa: E731
-    rows = range(len(reader.catalog))
-    digests = list(track(_in_order(digest, rows, workers), len(rows), "compare"))
+    found = list(track(digests(reader), len(reader.catalog), "compare"))
     key = json.loads((out / "store.json").read_text()).get("key")
-    if key == content_key(reader.catalog, settings, digests):
+    if key == content_key(reader.catalog, settings, found):
         return True
     if not overwrite:
         raise ScanlearnError(
@@ -160,47 +171,126 @@ def _reusable(
     return False
 
 
-def _write_scans(reader: FileSource | ArraySource, part: Path, grid: Grid, seed: int, workers: int) -> list[Conformed]:
-    """Conform all scans and write their arrays under ``part``; what is returned no longer holds voxels."""
-    catalog, count = reader.catalog, len(reader.catalog)
-    names, modalities = catalog.column("scan_id"), catalog.column("modality")
-    writer = VolumeWriter(part, names) if grid.dims == 3 else SliceWriter(part, names)
-
-    def one(row: int) -> Conformed:
-        item = conform(reader, row, grid, modalities[row], seed, names[row])
-        writer.at_once(item)
-        return item
-
-    items: list[Conformed] = []
-    channels = 0
-    for item in track(_in_order(one, range(count), workers), count, "prepare"):
-        if not item.reason:
-            found = item.array.shape[0]
-            channels = channels or found
-            if found != channels:
-                item.reason = f"{reader.file(item.row)} has {found} channels, the scans before it {channels}."
-        writer.in_turn(item)
-        items.append(item)
-    writer.close()
-    return items
+def _write(part: Part, reader: Source, grid: Grid, settings: dict[str, Any], workers: int, strict: bool) -> None:
+    """Write the store into the hidden folder, from where a former try left off, and put it in its place."""
+    count = len(reader.catalog)
+    stored = stored_names(reader.catalog, settings["identifiers"])
+    states = [reader.state(row) for row in range(count)]
+    with _explained(part, count), _journal(part, _journal_key(reader.catalog, settings, stored, states)) as journal:
+        if journal.items:
+            say(f"going on: {len(journal.items)} of {count} scans were already there.")
+            for item in journal.items:
+                item.file = reader.file(item.row)
+        sizes = [sum(bytes_ for bytes_, _ in state) for state in states]
+        _write_scans(part, reader, grid, journal, stored, sizes, settings, workers, strict)
+        bad = [item.reason for item in journal.items if item.reason]
+        part.keep = len(bad) < count  # where nothing can be used, nothing is worth keeping
+        if bad:
+            warn(f"left out, {len(bad)} of {count} scans:\n{left_out(bad)}")
+        with writing(part.out.parent):
+            key = content_key(reader.catalog, settings, [(i.digest, i.mask_digest) for i in journal.items])
+            finish(part.store, reader, journal.items, settings, {"version": VERSION, "key": key, "name": part.out.name})
+            part.move_in()
 
 
-def _in_order(function: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[R]:
-    """Results in the order of the items, computed by threads, never many more at a time than there are threads."""
-    waiting: deque[Future[R]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
-        for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) > 2 * workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+def _write_scans(
+    part: Part,
+    reader: Source,
+    grid: Grid,
+    journal: Journal,
+    stored: list[str],
+    sizes: list[int],
+    settings: dict[str, Any],
+    workers: int,
+    strict: bool,
+) -> None:
+    """Conform the scans that the journal lacks and write their arrays."""
+    flat = grid.dims == 2
+    with writing(part.out.parent):
+        part.apart.mkdir()
+        part.store.mkdir(exist_ok=True)
+        writer = (
+            SliceWriter(part.store, len(stored), journal)
+            if flat
+            else VolumeWriter(part.store, part.apart, stored, journal)
+        )
+    channels = next((item.array.shape[0] for item in journal.items if not item.reason), 0)
+    for item in journal.items if strict else ():
+        _refuse(item)
+    rows = range(len(journal.items), len(stored))
+    made = conformed_rows(
+        reader, rows, grid, settings["seed"], workers, sizes=sizes, apart=None if flat else part.apart
+    )
+    try:
+        for item in track(made, len(rows), "prepare"):
+            if not item.reason:
+                channels = channels or item.array.shape[0]
+                if item.array.shape[0] != channels:
+                    reason = f"has {item.array.shape[0]} channels, the scans before it {channels}."
+                    item = Conformed(item.row, item.digest, item.mask_digest, item.file, reason)
+            if strict:
+                _refuse(item)
+            with writing(part.out.parent):
+                writer.add(item)
+    except (KeyboardInterrupt, FileError):
+        writer.flush()
+        raise
+    finally:
+        made.close()
+    with writing(part.out.parent):
+        writer.close()
 
 
-def _move_in(part: Path, out: Path) -> None:
-    """Put the finished folder in its place; an old store goes only when the new one is whole."""
-    old = out.with_name(f".{out.name}.{os.getpid()}.old")
-    if out.exists():
-        out.rename(old)
-    part.rename(out)
-    shutil.rmtree(old, ignore_errors=True)
+def _refuse(item: Conformed) -> None:
+    if item.reason:
+        raise FileError(item.file, item.reason)
+
+
+def _journal_key(
+    catalog: Catalog, settings: dict[str, Any], stored: list[str], states: list[list[tuple[int, int]]]
+) -> str:
+    """sha256 over all that the rows depend on: settings, program, paths, and size and time of every file."""
+    which = ("window", "fit", "seed", "size", "spacing", "spatial_dims", "max_scan_bytes")
+    head = {"version": [VERSION, __version__], **{name: settings[name] for name in which}}
+    whole = hashlib.sha256(json.dumps(head, sort_keys=True).encode())
+    columns = (catalog.array(name) for name in ("scan_id", "paths", "mask_path", "modality"))
+    for cells in zip(stored, states, *columns, strict=True):
+        whole.update(json.dumps([*cells[:2], *(cell.as_py() for cell in cells[2:])]).encode())
+    return whole.hexdigest()
+
+
+@contextmanager
+def _journal(part: Part, key: str) -> Iterator[Journal]:
+    """The journal of a former try with the same key, else a new one (and nothing of the former try is left)."""
+    with writing(part.out.parent):
+        journal = Journal(part.journal, key)
+        if journal.begun_anew:
+            say(f"An unfinished {part.out.name} of other files or settings was there; beginning again.")
+            part.clear()
+    part.keep = True
+    try:
+        yield journal
+    finally:
+        part.kept = len(journal.items)
+        journal.close()
+
+
+@contextmanager
+def _explained(part: Part, count: int) -> Iterator[None]:
+    """Say how to go on where the writing stops."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise Interrupted(
+            f"Stopped: {part.kept} of {count} scans are kept, and the same command goes on from there."
+        ) from error
+    except CannotWrite as error:
+        if not error.full:
+            raise
+        room = "some room"
+        if part.kept:
+            room = in_units(bytes_below(part.store) // part.kept * (count - part.kept) + (1 << 20))
+        raise CannotWrite(
+            f"The disk of {part.out} is full: free {room} and run the same command again; "
+            f"{part.kept} of {count} scans are kept."
+        ) from error
