@@ -1,12 +1,16 @@
 import json
 import pickle
+import shutil
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
+from scanlearn.catalog.mapped import encode, write_mapped
 from scanlearn.errors import ScanlearnError
 from scanlearn.scans.foreground import VOXELS_PER_CLASS, Foreground, sample_voxels
-from scanlearn.scans.store import open_store
+from scanlearn.scans.store import Store, open_store
 
 
 def naive_box(array, start, stop, fill):
@@ -59,12 +63,149 @@ def test_a_store_is_opened_by_its_url(slices, volumes):
         open_store(f"file://{slices.path}/images")
 
 
+def test_the_files_of_a_far_store_are_fetched_once_and_go_with_it(slices):
+    far = open_store(f"file://{slices.path}")
+    folder = far._files.fetched
+    times = {path.name: path.stat().st_mtime_ns for path in Path(folder).iterdir()}
+    worker = pickle.loads(pickle.dumps(far))
+    assert np.array_equal(worker.shapes([0]), far.shapes([0])) and worker._files.fetched == folder
+    assert times.items() <= {path.name: path.stat().st_mtime_ns for path in Path(folder).iterdir()}.items()
+    del worker
+    assert Path(folder).is_dir()
+    del far
+    assert not Path(folder).exists()
+
+
 def test_what_is_no_store_or_of_another_version_is_refused(tmp_path):
     with pytest.raises(ScanlearnError, match="is no prepared store; make one"):
         open_store(tmp_path)
-    (tmp_path / "store.json").write_text(json.dumps({"version": 99}))
-    with pytest.raises(ScanlearnError, match="version 99"):
+    (tmp_path / "store.json").write_text(json.dumps({"version": 1}))
+    with pytest.raises(ScanlearnError, match="store of version 1, this program reads 2; prepare it again"):
         open_store(tmp_path)
+
+
+# --- side files that lie ---
+
+
+def rewritten(path, **columns):
+    """The Arrow file again with some columns changed, by functions of the old ones."""
+    with pa.memory_map(str(path)) as file:
+        table = pa.ipc.open_file(file).read_all()
+    old = {name: table[name].combine_chunks() for name in table.column_names}
+    changed = {name: change(old) for name, change in columns.items()}
+    path.unlink()
+    write_mapped(path, {**old, **changed}, table.schema.metadata)
+
+
+@pytest.fixture
+def spoilable(volumes, tmp_path):
+    shutil.copytree(volumes.path, tmp_path / "store")
+    return tmp_path / "store"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("key", "../x"),
+        ("spatial_dims", 4),
+        ("channels", 0),
+        ("scans", "5"),
+        ("dtype", "object"),
+        ("mask_values", [0, 300]),
+        ("mask_classes", ["a"]),
+        ("splits", {"parts": ["train"], "sha256": ""}),
+        ("settings", None),
+    ],
+)
+def test_a_store_json_that_lies_is_refused_with_the_field(spoilable, field, value):
+    info = json.loads((spoilable / "store.json").read_text())
+    (spoilable / "store.json").write_text(json.dumps({**info, field: value}))
+    with pytest.raises(ScanlearnError, match=f"store.json is damaged: its '{field}'"):
+        open_store(spoilable)
+
+
+@pytest.mark.parametrize("name", ["catalog.arrow", "scans.arrow"])
+def test_side_files_that_are_cut_or_missing_or_of_another_store_are_refused(spoilable, slices, name):
+    whole = (spoilable / name).read_bytes()
+    (spoilable / name).unlink()
+    with pytest.raises(ScanlearnError, match=f"lacks its {name}"):
+        open_store(spoilable)
+    for damaged in (b"", whole[: len(whole) // 2], b"ARROW1\0\0" + bytes(400) + b"ARROW1", whole[:-10]):
+        (spoilable / name).write_bytes(damaged)
+        with pytest.raises(ScanlearnError, match=f"{name} .*is damaged"):
+            open_store(spoilable)
+    shutil.copy(slices.path / name, spoilable / name)
+    with pytest.raises(ScanlearnError, match=f"{name} .*is damaged"):
+        open_store(spoilable)
+
+
+def test_a_split_that_was_changed_is_refused(spoilable):
+    rewritten(spoilable / "scans.arrow", part=lambda old: pa.array(old["part"].to_pylist()[::-1], pa.uint8()))
+    with pytest.raises(ScanlearnError, match=r"split in scans.arrow .* is not the one"):
+        open_store(spoilable)
+
+
+def test_codes_outside_their_dictionary_and_a_part_that_is_not_there_are_refused(spoilable):
+    def broken(old):
+        words = pa.array(["", "p"])
+        return pa.DictionaryArray.from_arrays(pa.array([0, 1, 1, 1, 7_000_000], pa.int32()), words, safe=False)
+
+    rewritten(spoilable / "catalog.arrow", patient_id=broken)
+    store = open_store(spoilable)
+    with pytest.raises(ScanlearnError, match="a code leads outside its dictionary"):
+        _ = store.catalog.patients
+    rewritten(spoilable / "scans.arrow", part=lambda old: pa.array([9] * 5, pa.uint8()))
+    with pytest.raises(ScanlearnError, match="split"):
+        open_store(spoilable)
+
+
+def test_words_that_lie_outside_their_file_are_refused(spoilable):
+    def broken(old):
+        offsets = pa.py_buffer(np.array([0, 900_000_000, 2, 6, 8, 10], np.int32))
+        return pa.Array.from_buffers(pa.string(), 5, [None, offsets, pa.py_buffer(bytes(20))])
+
+    rewritten(spoilable / "catalog.arrow", scan_id=broken)
+    with pytest.raises(ScanlearnError, match="damaged"):
+        open_store(spoilable).read([4])
+
+
+@pytest.mark.parametrize("name", ["../../secret", "/etc", "..", "", "a/b"])
+def test_no_scan_id_leads_out_of_the_folder(spoilable, name):
+    rewritten(spoilable / "catalog.arrow", scan_id=lambda old: pa.array([name, "b", "c", "d", "e"]))
+    with pytest.raises(ScanlearnError, match="row 0 has no scan id"):
+        open_store(spoilable).read([0])
+
+
+def test_an_array_of_another_shape_than_the_side_files_say_is_refused(spoilable):
+    rewritten(spoilable / "scans.arrow", shape=lambda old: pa.array([[9, 9, 9]] * 5, old["shape"].type))
+    with pytest.raises(ScanlearnError, match="its side files say"):
+        open_store(spoilable).read([1])
+
+
+def test_foreground_whose_columns_do_not_fit_is_refused(spoilable, volumes):
+    shape = volumes.foreground
+    Foreground(shape.first[:-1], shape.start, shape.classes, shape.voxels).save(spoilable / "foreground.arrow")
+    with pytest.raises(ScanlearnError, match=r"foreground.arrow .* do not fit each other"):
+        _ = open_store(spoilable).foreground
+
+
+def test_a_million_rows_open_without_reading_their_words(slices, tmp_path):
+    count = 1_000_000
+    (tmp_path / "store.json").write_text(json.dumps({**slices.info, "scans": count}))
+    words = encode(pa.array(["x"])).take(pa.array(np.zeros(count, np.int32)))
+    ids = pa.array(np.char.add("scan-", np.arange(count).astype(str)).tolist())
+    columns = dict.fromkeys(slices.catalog.table.column_names, words)
+    nowhere = pa.ListArray.from_arrays(pa.array(np.zeros(count + 1, np.int32)), pa.array([], pa.string()))
+    write_mapped(
+        tmp_path / "catalog.arrow",
+        {**columns, "scan_id": ids, "paths": nowhere},
+        {b"scanlearn.catalog": b'{"patients_known": true}'},
+    )
+    before = pa.total_allocated_bytes()
+    catalog = Store(tmp_path).catalog
+    assert catalog.patients[[5, 900_000]].tolist() == ["x", "x"] and catalog.count_patients(np.arange(count)) == 1
+    assert catalog.array("scan_id", [999_999]).to_pylist() == ["scan-999999"]
+    assert pa.total_allocated_bytes() - before < 1_000_000
 
 
 def test_sampled_voxels_are_of_their_class_and_do_not_repeat():
@@ -85,8 +226,8 @@ def test_foreground_picks_evenly_among_the_classes_present(tmp_path):
     many, one = np.zeros((9, 9), np.uint8), np.zeros((9, 9), np.uint8)
     many[:6], many[8, 8], one[4, 5] = 1, 2, 3
     sampled = [sample_voxels(m, 0, "s") for m in (many, np.zeros_like(many), one)]
-    Foreground.gather(sampled, 2).save(tmp_path / "f.npz")
-    foreground = Foreground.load(tmp_path / "f.npz")
+    Foreground.gather(sampled, 2).save(tmp_path / "f.arrow")
+    foreground = Foreground.load(tmp_path / "f.arrow", 2, 3)
     rows = np.repeat([0, 1, 2], 2000)
     draws = np.random.default_rng(0).random((2, len(rows)), np.float32)
     found, voxels = foreground.pick(rows, *draws)

@@ -49,17 +49,12 @@ def patient_groups(catalog: Catalog) -> Groups:
 
 def _owners(catalog: Catalog, patient: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The distinct pairs (patient, file) of scans whose sha256 is known, both as indices."""
-    sha256 = catalog.array("sha256")
-    rows = np.flatnonzero(pc.not_equal(sha256, "").to_numpy(zero_copy_only=False))
-    file = codes_of(sha256.take(pa.array(rows)))
+    file = catalog.codes("sha256").astype(np.int64)
+    rows = np.flatnonzero(file)
+    _, file = np.unique(file[rows], return_inverse=True)
     width = int(file.max(initial=0)) + 1
     owner, file = np.divmod(np.unique(patient[rows] * width + file), width)
     return owner, file
-
-
-def codes_of(words: pa.Array) -> np.ndarray:
-    """int64 (N,): equal words have equal numbers, counted from 0 as they first appear."""
-    return pc.dictionary_encode(words).indices.to_numpy().astype(np.int64)
 
 
 def sorted_codes(words: pa.Array) -> tuple[np.ndarray, list[str]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-import pyarrow as pa
 
 from scanlearn.catalog.groups import random_keys, sorted_codes
 from scanlearn.catalog.labels import Labels
@@ -51,7 +50,7 @@ def _order(catalog: Catalog, rows: np.ndarray, labels: Labels, seed: int) -> tup
     """Indices into ``rows`` in the order in which they are picked, and how many it takes to show every class."""
     chosen = Labels(labels.kind, labels.classes, labels.codes[rows])
     keys = random_keys(seed, _lasting_names(catalog, rows))
-    patient, _ = sorted_codes(catalog.array("patient_id").take(pa.array(rows)))
+    patient, _ = sorted_codes(catalog.array("patient_id", rows))
     first = _one_of_each(chosen, patient, keys)
     later = np.ones(len(rows), np.int64)
     later[first] = 0
@@ -67,9 +66,8 @@ def _order(catalog: Catalog, rows: np.ndarray, labels: Labels, seed: int) -> tup
 
 def _lasting_names(catalog: Catalog, rows: np.ndarray) -> list[str]:
     """A name for each of the rows that no other salt of its pseudonym changes: the sha256 of its files, or its id."""
-    taken = pa.array(rows)
-    digests = catalog.array("sha256").take(taken).to_pylist()
-    return digests if all(digests) else catalog.array("scan_id").take(taken).to_pylist()
+    digests = catalog.array("sha256", rows).to_pylist()
+    return digests if all(digests) else catalog.array("scan_id", rows).to_pylist()
 
 
 def _one_of_each(labels: Labels, patient: np.ndarray, keys: np.ndarray) -> np.ndarray:

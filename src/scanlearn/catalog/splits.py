@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
-from scanlearn.catalog.groups import Groups, codes_of, patient_groups, random_keys
+from scanlearn.catalog.groups import Groups, patient_groups, random_keys
 from scanlearn.catalog.labelled import pick_labelled
 from scanlearn.catalog.labels import Labels
+from scanlearn.catalog.mapped import present
 from scanlearn.catalog.strata import group_strata
 from scanlearn.catalog.table import SPLITS, Catalog
 from scanlearn.console import say, warn
@@ -61,11 +62,12 @@ def assert_disjoint(catalog: Catalog, parts: Mapping[str, np.ndarray]) -> None:
     Raises:
         ScanlearnError: names the first two such parts and the number of shared patients or files, never who they are.
     """
-    sha256 = catalog.array("sha256")
-    patient, file = codes_of(catalog.array("patient_id")), codes_of(sha256)
-    known = pc.not_equal(sha256, "").to_numpy(zero_copy_only=False)
-    patients_in = {name: _present(patient[rows], len(catalog)) for name, rows in parts.items()}
-    files_in = {name: _present(file[rows][known[rows]], len(catalog)) for name, rows in parts.items()}
+    patient, file = catalog.codes("patient_id"), catalog.codes("sha256")
+    count = len(catalog) + 1
+    patients_in = {name: present(patient[rows], count) for name, rows in parts.items()}
+    files_in = {name: present(file[rows], count) for name, rows in parts.items()}
+    for found in files_in.values():
+        found[0] = False  # what was not hashed is equal to nothing
     for a, b in combinations(parts, 2):
         shared = int((patients_in[a] & patients_in[b]).sum())
         if shared:
@@ -83,15 +85,14 @@ def assert_disjoint(catalog: Catalog, parts: Mapping[str, np.ndarray]) -> None:
 
 def save_splits(path: str | Path, catalog: Catalog, parts: Mapping[str, np.ndarray], *, seed: int, **made: Any) -> None:
     """Write the parts as lists of scan ids (JSON), with the seed and whatever else tells how they were ``made``."""
-    ids = np.array(catalog.column("scan_id"), dtype=object)
-    patients = {name: len(np.unique(catalog.patients[rows])) for name, rows in parts.items()}
+    patients = {name: catalog.count_patients(rows) for name, rows in parts.items()}
     text = {
         "version": 1,
         "seed": seed,
         "made": made,
         "patients_known": catalog.patients_known,
         "patients": patients,
-        "parts": {name: ids[np.asarray(rows, np.int64)].tolist() for name, rows in parts.items()},
+        "parts": {name: catalog.array("scan_id", rows).to_pylist() for name, rows in parts.items()},
     }
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -108,13 +109,6 @@ def load_splits(path: str | Path, catalog: Catalog) -> dict[str, np.ndarray]:
         return {str(name): catalog.rows_of([str(scan) for scan in scans]) for name, scans in parts.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ScanlearnError(f"{path} is not a split that scanlearn wrote; make it again.") from error
-
-
-def _present(codes: np.ndarray, count: int) -> np.ndarray:
-    """bool (count,): which of the codes 0..count-1 occur."""
-    present = np.zeros(count, bool)
-    present[codes] = True
-    return present
 
 
 def _checked(fractions: Sequence[float]) -> np.ndarray:

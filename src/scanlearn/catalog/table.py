@@ -13,6 +13,19 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from scanlearn.catalog.labels import Labels, labels_of
+from scanlearn.catalog.mapped import (
+    WORDS,
+    Words,
+    check_words,
+    codes_of,
+    damaged,
+    decoded,
+    encode,
+    one_piece,
+    open_mapped,
+    present,
+    write_mapped,
+)
 from scanlearn.errors import ScanlearnError, unknown
 
 FIXED = pa.schema(
@@ -44,18 +57,23 @@ class Catalog:
 
     ``patients_known`` is False if any scan's patient is only guessed (its own scan_id, or its study); whoever splits or
     tests on such a catalogue says so.
+
+    The catalogue of a store is ``mapped``: its words are codes into dictionaries in a file, and only what is asked for
+    is read. A catalogue taken from it holds plain words again.
     """
 
-    def __init__(self, table: pa.Table, patients_known: bool = True):
+    def __init__(self, table: pa.Table, patients_known: bool = True, *, mapped: bool = False):
         missing = [name for name in FIXED.names if name not in table.column_names]
         if missing:
             raise ScanlearnError(
                 f"This table is no catalogue: it lacks the column {missing[0]!r}; make one from files."
             )
-        if len(pc.unique(table["scan_id"])) != len(table):
+        if not mapped and len(pc.unique(table["scan_id"])) != len(table):
             raise ScanlearnError("Two rows of the catalogue have the same scan_id; give every scan its own.")
         self.table = table
         self.patients_known = patients_known
+        self.mapped = mapped
+        self._checked: set[str] = set()
 
     # --- making one ---
 
@@ -122,7 +140,30 @@ class Catalog:
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         notes = json.dumps({"version": 1, "patients_known": self.patients_known})
-        pq.write_table(self.table.replace_schema_metadata({KEY: notes.encode()}), path, compression="zstd")
+        plain = pa.table({name: self.array(name) for name in self.table.column_names})
+        pq.write_table(plain.replace_schema_metadata({KEY: notes.encode()}), path, compression="zstd")
+
+    @classmethod
+    def map(cls, path: str | Path, rows: int | None = None) -> Catalog:
+        """Open what ``save_mapped`` wrote, of so many rows; nothing is read before it is asked for."""
+        path = Path(path)
+        table = open_mapped(path, {name: _mapped_type(name) for name in FIXED.names}, rows)
+        for field in table.schema:
+            if field.type != _mapped_type(field.name):
+                raise damaged(path, f"holds a column {field.name!r} of type {field.type}")
+        try:
+            known = json.loads(table.schema.metadata[KEY])["patients_known"]
+        except (TypeError, KeyError, ValueError) as error:
+            raise damaged(path, "does not say whether patients are known") from error
+        return cls(table.replace_schema_metadata(None), bool(known), mapped=True)
+
+    def save_mapped(self, path: str | Path) -> None:
+        """Write one Arrow file whose rows can be looked at without reading the others."""
+        columns = {}
+        for name in self.table.column_names:
+            array = one_piece(self.table[name])
+            columns[name] = encode(array) if _mapped_type(name) == WORDS else array
+        write_mapped(path, columns, {KEY: json.dumps({"version": 1, "patients_known": self.patients_known}).encode()})
 
     # --- asking it ---
 
@@ -130,18 +171,18 @@ class Catalog:
         return int(self.table.num_rows)
 
     def __repr__(self) -> str:
-        count = len(pc.unique(self.table["patient_id"]))
+        count = self.count_patients(np.arange(len(self)))
         known = "" if self.patients_known else " (not known)"
         return f"Catalog({len(self)} scans, {count} patients{known}, labels: {self.label_columns})"
 
     @property
-    def patients(self) -> np.ndarray:
+    def patients(self) -> Words:
         """str (N,): the patient of each scan."""
-        return np.array(self.column("patient_id"), dtype=np.str_)
+        return Words(self._cells("patient_id"))
 
     def count_patients(self, rows: np.ndarray) -> int:
         """How many patients these rows are of."""
-        return len(np.unique(self.patients[rows]))
+        return int(np.count_nonzero(present(self.codes("patient_id")[rows], len(self) + 1)))
 
     @property
     def label_columns(self) -> list[str]:
@@ -152,11 +193,24 @@ class Catalog:
         """The cells of any column: strings, or lists of strings for ``paths``."""
         return self.array(name).to_pylist()
 
-    def array(self, name: str) -> pa.Array:
-        """The cells of any column as one Arrow array (N,)."""
+    def array(self, name: str, rows: np.ndarray | None = None) -> pa.Array:
+        """The cells of any column, of all rows or of some, as one Arrow array of words."""
+        cells = self._cells(name)
+        return decoded(cells if rows is None else cells.take(pa.array(np.asarray(rows, np.int64))))
+
+    def codes(self, name: str) -> np.ndarray:
+        """int32 (N,): equal words of a column have equal numbers between 0 and N; 0 is the blank."""
+        return codes_of(encode(self._cells(name)))
+
+    def _cells(self, name: str) -> pa.Array:
+        """A column as it lies in the table, words or codes; one from a file is checked on its first use."""
         if name not in self.table.column_names:
             raise unknown("column", name, self.table.column_names)
-        return one_piece(self.table[name])
+        cells = one_piece(self.table[name])
+        if self.mapped and name not in self._checked:
+            check_words(cells)
+            self._checked.add(name)
+        return cells
 
     def labels(self, name: str, kind: str | None = None) -> Labels:
         """The labels in column ``name``, or the masks for ``"mask"``; see ``Labels`` for shapes and missing values.
@@ -172,7 +226,7 @@ class Catalog:
         known = [*self.label_columns, *_DESCRIPTIVE]
         if name not in known:
             raise unknown("label column", name, [*known, "mask"])
-        return labels_of(self.array(name), name, kind)
+        return labels_of(self._cells(name), name, kind)
 
     def rows_of(self, scan_ids: Sequence[str]) -> np.ndarray:
         """int64 (n,): the rows of these scans; unknown ones are refused with their number and the first."""
@@ -192,7 +246,9 @@ class Catalog:
         """The rows of ``indices`` (integers, or a mask of N booleans), in that order."""
         indices = np.asarray(indices)
         rows = np.flatnonzero(indices) if indices.dtype == bool else indices.astype(np.int64)
-        return Catalog(self.table.take(pa.array(rows)), self.patients_known)
+        return Catalog(
+            pa.table({name: self.array(name, rows) for name in self.table.column_names}), self.patients_known
+        )
 
     def with_column(self, name: str, cells: Any) -> Catalog:
         """A copy whose column ``name`` (new or not, N cells) holds ``cells``: how ``prepare`` fills in sha256."""
@@ -203,7 +259,11 @@ class Catalog:
             table = self.table.set_column(self.table.column_names.index(name), name, array)
         else:
             table = self.table.append_column(name, array)
-        return Catalog(table, self.patients_known)
+        return Catalog(table, self.patients_known, mapped=self.mapped)
+
+
+def _mapped_type(name: str) -> pa.DataType:
+    return FIXED.field(name).type if name in ("scan_id", "paths") else WORDS
 
 
 def as_strings(cells: Any, name: str) -> pa.Array:
@@ -225,13 +285,6 @@ def as_strings(cells: Any, name: str) -> pa.Array:
             f"The column {name!r} of type {array.type} cannot be read as text; leave it out."
         ) from error
     return pc.fill_null(pc.utf8_trim_whitespace(text), "")
-
-
-def one_piece(array: pa.Array | pa.ChunkedArray) -> pa.Array:
-    """An array of one piece: combining the chunks of a chunked array gives one, save where there is too much text."""
-    while isinstance(array, pa.ChunkedArray):
-        array = array.chunk(0) if array.num_chunks == 1 else array.combine_chunks()
-    return array
 
 
 def _check_splits(split: pa.Array) -> None:

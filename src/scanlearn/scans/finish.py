@@ -1,17 +1,18 @@
-"""What a store says about itself: side table, intensity, splits, quarantine; written when all scans are in."""
+"""What a store says about itself: side tables, intensity, splits, quarantine; written when all scans are in."""
 
 from __future__ import annotations
 
 import json
-from collections import Counter, defaultdict
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from scanlearn.catalog.splits import make_splits, save_splits
+from scanlearn.catalog.mapped import WORDS, encode, write_mapped
+from scanlearn.catalog.pseudonyms import list_path, pseudonymise, write_list
+from scanlearn.catalog.splits import make_splits
 from scanlearn.catalog.table import SPLITS, Catalog
 from scanlearn.console import say, warn
 from scanlearn.errors import ScanlearnError
@@ -19,29 +20,39 @@ from scanlearn.scans import arrays, intensity
 from scanlearn.scans.conform import Conformed
 from scanlearn.scans.foreground import Foreground
 from scanlearn.scans.sources import ArraySource, FileSource
+from scanlearn.scans.store import digest, row_types
 
 
 def finish(
     part: Path, reader: FileSource | ArraySource, items: list[Conformed], settings: dict[str, Any], head: dict[str, Any]
 ) -> None:
-    """Write everything beside the arrays into ``part`` and tell the person what was done."""
+    """Write everything beside the arrays into ``part`` and tell the person what was done.
+
+    The reader's catalogue has the original ids: it is divided by them. What is written has pseudonyms in their place,
+    unless the ``identifiers`` of the settings are "kept"; the arrays of volumes have the names of
+    ``stored_names``.
+    """
     good = [item for item in items if not item.reason]
     bad = [item for item in items if item.reason]
     if not good:
         raise ScanlearnError(f"None of the {len(items)} scans can be used. The first: {bad[0].reason}")
-    catalog = reader.catalog.take([item.row for item in good]).with_column("sha256", [item.digest for item in good])
+    rows = np.array([item.row for item in good])
+    original = reader.catalog.take(rows).with_column("sha256", [item.digest for item in good])
+    equal = equal_scans(original)
+    splits = _split(original, equal, settings["target"], settings["seed"])
+    identifiers = settings["identifiers"]
+    hidden, private = pseudonymise(reader.catalog, identifiers, keep=[settings["target"] or ""])
+    catalog = hidden.take(rows).with_column("sha256", [item.digest for item in good])
+    catalog.save_mapped(part / "catalog.arrow")
     all_8bit = all(item.array.dtype == np.uint8 for item in good)
-    names = catalog.column("scan_id")
-    pq.write_table(_side_table(good, names, settings["window"], all_8bit), part / "scans.parquet")
-    catalog.save(part / "catalog.parquet")
-    equal = equal_scans(catalog)
-    splits = _split(catalog, equal, settings["target"], settings["seed"])
-    save_splits(part / "splits.json", catalog, splits, seed=settings["seed"], target=settings["target"])
-    Foreground.gather([item.voxels for item in good], settings["spatial_dims"]).save(part / "foreground.npz")
+    code = _codes(splits, len(good))
+    write_mapped(part / "scans.arrow", _side_columns(good, code, settings, all_8bit))
+    Foreground.gather([item.voxels for item in good], settings["spatial_dims"]).save(part / "foreground.arrow")
     values = sorted({value for item in good for value in item.voxels})
     dtype = intensity.common_dtype({item.array.dtype for item in good})
     info = {
         **head,
+        "identifiers": identifiers,
         "spatial_dims": settings["spatial_dims"],
         "channels": int(good[0].array.shape[0]),
         "dtype": dtype.name,
@@ -50,8 +61,9 @@ def finish(
         "intensity": _intensity(good, settings["window"], all_8bit),
         "mask_values": values,
         "mask_classes": [str(value) for value in values],
+        "splits": {"seed": settings["seed"], "parts": _sizes(catalog, splits), "sha256": digest(code)},
         "equal_scans": sum(len(rows) for rows in equal),
-        "quarantine": [{"scan_id": s, "file": f, "reason": r} for s, f, r in _refused(reader, bad)],
+        "quarantine": _quarantine(hidden, bad, identifiers),
     }
     (part / "zarr.json").write_text(arrays.GROUP_METADATA)
     for kind in ("volumes", "masks"):
@@ -59,18 +71,19 @@ def finish(
             (part / kind / "zarr.json").write_text(arrays.GROUP_METADATA)
     (part / "store.json").write_text(json.dumps(info, indent=1) + "\n")
     _tell(info, catalog, good, bad, equal, splits)
+    if identifiers == "hashed":
+        _keep_names(private, reader.catalog, hidden, items, list_path(head["name"], head["key"]))
 
 
-def equal_scans(catalog: Catalog) -> list[list[int]]:
+def equal_scans(catalog: Catalog) -> list[np.ndarray]:
     """Rows of scans of different patients whose files are equal to the last byte, in groups."""
-    groups: dict[str, list[int]] = defaultdict(list)
-    for row, digest in enumerate(catalog.column("sha256")):
-        groups[digest].append(row)
-    patients = catalog.patients
-    return [rows for rows in groups.values() if len(set(patients[rows])) > 1]
+    file, patient = catalog.codes("sha256"), catalog.codes("patient_id")
+    order = np.argsort(file, kind="stable")
+    groups = np.split(order, np.flatnonzero(np.diff(file[order])) + 1)
+    return [rows for rows in groups if len(rows) > 1 and file[rows[0]] and len(np.unique(patient[rows])) > 1]
 
 
-def _split(catalog: Catalog, equal: list[list[int]], target: str | None, seed: int) -> dict[str, np.ndarray]:
+def _split(catalog: Catalog, equal: list[np.ndarray], target: str | None, seed: int) -> dict[str, np.ndarray]:
     """The splits by patient; one or two patients cannot be divided and are all for training.
 
     Where the split is given and parts equal scans of different patients, those of the training side (then of the
@@ -85,7 +98,7 @@ def _split(catalog: Catalog, equal: list[list[int]], target: str | None, seed: i
         )
     rows = np.setdiff1d(np.arange(len(catalog)), out)
     divided = catalog.take(rows)
-    if len(np.unique(divided.patients)) >= len(SPLITS):
+    if divided.count_patients(np.arange(len(divided))) >= len(SPLITS):
         parts = make_splits(divided, target=target, seed=seed)
     else:
         warn("fewer than three patients: there is nothing to divide, so all scans are for training.")
@@ -93,24 +106,47 @@ def _split(catalog: Catalog, equal: list[list[int]], target: str | None, seed: i
     return {name: rows[part] for name, part in parts.items()}
 
 
-def _side_table(good: list[Conformed], names: list[str], window: intensity.Window, all_8bit: bool) -> pa.Table:
-    ranges = [intensity.window_for(i.modality, i.stats, window, all_8bit=all_8bit) for i in good]
+def _codes(splits: dict[str, np.ndarray], count: int) -> np.ndarray:
+    """uint8 (count,): 0 for a scan in no part, k for one in the k-th."""
+    code = np.zeros(count, np.uint8)
+    for k, rows in enumerate(splits.values(), 1):
+        code[rows] = k
+    return code
+
+
+def _sizes(catalog: Catalog, splits: dict[str, np.ndarray]) -> dict[str, dict[str, int]]:
+    return {name: {"scans": len(rows), "patients": catalog.count_patients(rows)} for name, rows in splits.items()}
+
+
+def _side_columns(
+    good: list[Conformed], part: np.ndarray, settings: dict[str, Any], all_8bit: bool
+) -> dict[str, pa.Array]:
+    """The columns of scans.arrow, see ``row_types``."""
+    ranges = [intensity.window_for(i.modality, i.stats, settings["window"], all_8bit=all_8bit) for i in good]
     placements = [i.placement for i in good if i.placement is not None]
     columns: dict[str, Any] = {
-        "scan_id": names,
+        "part": part,
+        "masked": [i.masked for i in good],
         "shape": [p.size for p in placements],
         "source_shape": [p.source for p in placements],
         "inner_shape": [p.inner for p in placements],
         "offset": [p.offset for p in placements],
-        "affine": [i.affine.ravel().tolist() for i in good],
+        "affine": [i.affine.ravel() for i in good],
         "factor": [i.factor for i in good],
         "low": [low / i.factor for (low, _), i in zip(ranges, good, strict=True)],
         "high": [high / i.factor for (_, high), i in zip(ranges, good, strict=True)],
         **{key: [i.stats[key] for i in good] for key in ("minimum", "maximum", "p_low", "p_high")},
         "modality": [i.modality for i in good],
-        "masked": [i.masked for i in good],
     }
-    return pa.table(columns)
+    return {name: _column(columns[name], kind) for name, kind in row_types(settings["spatial_dims"]).items()}
+
+
+def _column(cells: Any, kind: pa.DataType) -> pa.Array:
+    if kind == WORDS:
+        return encode(pa.array(cells, pa.string()))
+    if pa.types.is_fixed_size_list(kind):
+        return pa.FixedSizeListArray.from_arrays(pa.array(np.ravel(cells), kind.value_type), kind.list_size)
+    return pa.array(np.asarray(cells), kind)
 
 
 def _intensity(good: list[Conformed], window: intensity.Window, all_8bit: bool) -> dict[str, Any]:
@@ -121,9 +157,28 @@ def _intensity(good: list[Conformed], window: intensity.Window, all_8bit: bool) 
     return {"modalities": dict(by_modality), "window": chosen, "all_8bit": all_8bit}
 
 
-def _refused(reader: FileSource | ArraySource, bad: list[Conformed]) -> list[tuple[str, str, str]]:
-    names = reader.catalog.column("scan_id")
-    return [(names[item.row], reader.file(item.row), item.reason) for item in bad]
+def _quarantine(catalog: Catalog, bad: list[Conformed], identifiers: str) -> list[dict[str, str]]:
+    """What was left out and why; the files' names only where identifiers are kept."""
+    names = catalog.array("scan_id", np.array([item.row for item in bad], np.int64)).to_pylist()
+    listed = [{"scan_id": name, "reason": item.reason} for name, item in zip(names, bad, strict=True)]
+    if identifiers == "kept":
+        for entry, item in zip(listed, bad, strict=True):
+            entry["file"] = item.file
+    return listed
+
+
+def _keep_names(private: pa.Table, catalog: Catalog, hidden: Catalog, items: list[Conformed], path: Path) -> None:
+    """Write the list that leads from pseudonyms to names into the user's private folder, and say where it lies."""
+    reasons = [""] * len(private)
+    for item in items:
+        reasons[item.row] = item.reason
+    write_list(path, private.set_column(private.schema.get_field_index("reason"), "reason", [reasons]))
+    say(f"names: the store holds pseudonyms only; the list that leads back lies in {path}, for your eyes.")
+    dropped = [name for name in catalog.label_columns if name not in hidden.label_columns]
+    if dropped:
+        warn(
+            f"left out, as they may lead to a person: the columns {', '.join(dropped)} (--identifiers kept keeps them)."
+        )
 
 
 def _tell(
@@ -131,15 +186,16 @@ def _tell(
     catalog: Catalog,
     good: list[Conformed],
     bad: list[Conformed],
-    equal: list[list[int]],
+    equal: list[np.ndarray],
     splits: dict[str, np.ndarray],
 ) -> None:
     size = info["settings"]["size"]
     grid = " x ".join(map(str, size)) if size else "each on its own grid"
     masks = sum(item.masked for item in good)
     classes = "1 class" if len(info["mask_classes"]) == 1 else f"{len(info['mask_classes'])} classes"
+    patients = catalog.count_patients(np.arange(len(catalog)))
     say(
-        f"{len(good)} scans of {len(np.unique(catalog.patients))} patients, {info['spatial_dims']}D, {grid}, "
+        f"{len(good)} scans of {patients} patients, {info['spatial_dims']}D, {grid}, "
         f"{info['dtype']}" + (f", {masks} with masks of {classes}" if masks else "") + "."
     )
     windows = info["intensity"]["window"]
@@ -149,4 +205,4 @@ def _tell(
     if equal:
         warn(f"{info['equal_scans']} scans are equal to the last byte to a scan of another patient.")
     if bad:
-        warn(f"{len(bad)} of {len(bad) + len(good)} scans were left out; store.json lists them with the reason.")
+        say(f"scans left out: {len(bad)}, listed in store.json with the reason.")

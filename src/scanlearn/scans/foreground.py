@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
+from scanlearn.catalog.mapped import damaged, numbers, open_mapped, write_mapped
 from scanlearn.keys import key_of
 
 VOXELS_PER_CLASS = 256
+_TYPES = {"first": pa.int64(), "start": pa.int64(), "classes": pa.uint8(), "voxels": pa.int32()}
 
 
 def sample_voxels(mask: np.ndarray, seed: int, name: str) -> dict[int, np.ndarray]:
@@ -48,14 +51,24 @@ class Foreground:
         return cls(first, start, np.array([p[1] for p in pairs], np.uint8), voxels)
 
     @classmethod
-    def load(cls, path: Path) -> Foreground:
-        """Read what ``save`` wrote."""
-        with np.load(path, allow_pickle=False) as file:
-            return cls(file["first"], file["start"], file["classes"], file["voxels"])
+    def load(cls, path: Path, dims: int, rows: int) -> Foreground:
+        """Map what ``save`` wrote for so many scans; only the voxels that are picked are read."""
+        table = open_mapped(path, {name: pa.large_list(kind) for name, kind in _TYPES.items()}, rows=1)
+        first, start, classes, voxels = (numbers(table[name].chunk(0).values) for name in _TYPES)
+        ends = len(first) == rows + 1 and len(start) == len(classes) + 1 and len(voxels) % dims == 0
+        if not (ends and first[0] == start[0] == 0 and first[-1] == len(classes) and start[-1] * dims == len(voxels)):
+            raise damaged(path, "holds columns that do not fit each other")
+        return cls(first, start, classes, voxels.reshape(-1, dims))
 
     def save(self, path: Path) -> None:
-        """Write one .npz file."""
-        np.savez_compressed(path, first=self.first, start=self.start, classes=self.classes, voxels=self.voxels)
+        """Write one Arrow file of one row, whose cells are the four arrays."""
+        columns = {}
+        for (name, kind), array in zip(
+            _TYPES.items(), (self.first, self.start, self.classes, self.voxels), strict=True
+        ):
+            ends = pa.array([0, array.size], pa.int64())
+            columns[name] = pa.LargeListArray.from_arrays(ends, pa.array(array.ravel(), kind))
+        write_mapped(path, columns)
 
     def pick(self, rows: np.ndarray, which: np.ndarray, where: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """A voxel for each row: (found bool (n,), voxels int64 (n, dims)).

@@ -1,51 +1,71 @@
 """The prepared store: scans of one data set as chunked arrays that a patch can be read from in a millisecond.
 
-STORE/ zarr.json        a Zarr v3 group
-       images/          2D: one array (N, C, H, W)
-       volumes/ID/      3D: one array (C, X, Y, Z) for each scan
-       masks/           likewise, without channels
-       store.json       version, content key, settings, intensity, mask values, quarantine
-       catalog.parquet  the catalogue of the scans that are in the store, in the order of its rows
-       scans.parquet    shape, spacing, affine, value range of each row
-       splits.json      train, val and test, by patient
-       foreground.npz   random voxels of each mask class, for patches that show something
+STORE/ zarr.json         a Zarr v3 group
+       images/           2D: one array (N, C, H, W)
+       volumes/ID/       3D: one array (C, X, Y, Z) for each scan
+       masks/            likewise, without channels
+       store.json        version, content key, settings, intensity, mask values, sizes of the parts, quarantine
+       catalog.arrow     the catalogue of the scans that are in the store, in the order of its rows
+       scans.arrow       part (train, val, test), shape, affine, value range of each row
+       foreground.arrow  random voxels of each mask class, for patches that show something
+
+The Arrow files are mapped: a store of a million rows opens as fast as a small one and takes memory for what is used.
 """
 
 from __future__ import annotations
 
-import json
+import hashlib
 import os
+import re
 from collections import OrderedDict
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow.parquet as pq
+import pyarrow as pa
 
-from scanlearn.catalog.splits import load_splits
+from scanlearn.catalog.mapped import WORDS, numbers, open_mapped
+from scanlearn.catalog.pseudonyms import SAFE_ID
 from scanlearn.catalog.table import Catalog
 from scanlearn.errors import ScanlearnError
 from scanlearn.scans import arrays
+from scanlearn.scans.boxes import Box, cuts_of
 from scanlearn.scans.foreground import Foreground
 from scanlearn.scans.geometry import Placement, spacing_of, to_dtype
+from scanlearn.scans.side_files import VERSION, SideFiles, read_info
 
 if TYPE_CHECKING:
     import tensorstore as ts
 
-VERSION = 1
-OPEN_ARRAYS = 1024
+__all__ = ["VERSION", "Box", "Store", "open_store", "row_types"]
 
-Box = tuple[Sequence[int] | np.ndarray, Sequence[int] | np.ndarray]
+OPEN_ARRAYS = 1024
 
 
 def open_store(path: str | Path, *, cache_bytes: int = arrays.CACHE_BYTES) -> Store:
     """Open a store that ``prepare`` made: a folder, or a URL that TensorStore knows (s3://, gs://, http://).
 
-    ``cache_bytes``: decoded chunks kept in memory, for each process. Raises ScanlearnError for what is no store.
+    ``cache_bytes``: decoded chunks kept in memory, for each process. Raises ScanlearnError for what is no store, and
+    for one whose side files do not fit each other.
     """
-    return Store(path, cache_bytes=cache_bytes)
+    store = Store(path, cache_bytes=cache_bytes)
+    store.check()
+    return store
+
+
+def row_types(dims: int) -> dict[str, pa.DataType]:
+    """The columns of scans.arrow. ``part`` 0 is no part, k the k-th of ``store.json``; "masked" is 0 or 1."""
+    axes = pa.list_(pa.int32(), dims)
+    return {
+        "part": pa.uint8(),
+        "masked": pa.uint8(),
+        **dict.fromkeys(("shape", "source_shape", "inner_shape", "offset"), axes),
+        "affine": pa.list_(pa.float64(), 16),
+        **dict.fromkeys(("factor", "low", "high", "minimum", "maximum", "p_low", "p_high"), pa.float64()),
+        "modality": WORDS,
+    }
 
 
 class Store:
@@ -54,34 +74,25 @@ class Store:
     A Store can be pickled and used after a fork: each process opens its own arrays.
     """
 
-    def __init__(self, path: str | Path, *, cache_bytes: int = arrays.CACHE_BYTES):
+    def __init__(self, path: str | Path, *, cache_bytes: int = arrays.CACHE_BYTES, fetched: str | None = None):
         self.location = str(path)
         self.path = Path(path)
         self._cache_bytes = cache_bytes
-        file = arrays.side_file(self.location, "store.json")
-        if file is None:
-            raise ScanlearnError(f"{path} is no prepared store; make one with `scanlearn prepare SOURCE --out {path}`.")
-        self.info: dict[str, Any] = json.loads(file.read_text())
-        found = self.info.get("version")
-        if found != VERSION:
-            raise ScanlearnError(
-                f"{path} is a store of version {found}, this program reads {VERSION}; prepare it again."
-            )
+        self._files = SideFiles(self.location, fetched)
+        self.info: dict[str, Any] = read_info(self._files)
         self.spatial_dims: int = self.info["spatial_dims"]
         self.channels: int = self.info["channels"]
         self.dtype = np.dtype(self.info["dtype"])
         self.mask_classes: list[str] = self.info["mask_classes"]
-        rows = pq.read_table(self._side_file("scans.parquet"))
-        self._rows = {name: rows[name].to_numpy(zero_copy_only=False) for name in rows.column_names}
         self._process = -1
         self._context: ts.Context | None = None
         self._open: OrderedDict[str, ts.TensorStore] = OrderedDict()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reopen, (self.location, self._cache_bytes)
+        return _reopen, (self.location, self._cache_bytes, self._files.fetched)
 
     def __len__(self) -> int:
-        return len(self._rows["low"])
+        return int(self.info["scans"])
 
     def __repr__(self) -> str:
         masks = f", masks of {len(self.mask_classes)} classes" if self.has_masks else ""
@@ -89,42 +100,60 @@ class Store:
             f"Store({self.path.name}: {len(self)} scans, {self.spatial_dims}D, {self.channels} x {self.dtype}{masks})"
         )
 
+    def check(self) -> None:
+        """Refuse side files that are damaged or do not fit each other; nothing of a size that grows with the words."""
+        _ = self.catalog, self.splits
+
+    def open_catalog(self) -> Catalog:
+        """The catalogue, mapped anew: what is read of it goes from memory with it."""
+        return Catalog.map(self._files.path("catalog.arrow"), len(self))
+
     @cached_property
     def catalog(self) -> Catalog:
         """The catalogue of the scans in the store, row by row."""
-        return Catalog.load(self._side_file("catalog.parquet"))
+        return self.open_catalog()
 
     @cached_property
     def splits(self) -> dict[str, np.ndarray]:
-        """Row indices of "train", "val" and "test", by patient."""
-        return load_splits(self._side_file("splits.json"), self.catalog)
+        """Row indices of "train", "val" and "test", by patient; int64, sorted."""
+        part, made = self._rows["part"], self.info["splits"]
+        found = {name: np.flatnonzero(part == code) for code, name in enumerate(made["parts"], 1)}
+        sizes = {name: len(rows) for name, rows in found.items()}
+        if sizes != {name: told["scans"] for name, told in made["parts"].items()} or digest(part) != made["sha256"]:
+            raise ScanlearnError(
+                f"The split in scans.arrow of {self.location} is not the one that store.json tells of; prepare it again."
+            )
+        return found
 
     @cached_property
     def foreground(self) -> Foreground:
         """Random voxels of each mask class in each scan."""
-        return Foreground.load(self._side_file("foreground.npz"))
+        return Foreground.load(self._files.path("foreground.arrow"), self.spatial_dims, len(self))
+
+    @cached_property
+    def _rows(self) -> dict[str, np.ndarray]:
+        """The columns of scans.arrow, (N,) or (N, k), as views of the mapped file."""
+        types = row_types(self.spatial_dims)
+        table = open_mapped(self._files.path("scans.arrow"), types, len(self))
+        return {name: numbers(table[name].chunk(0)) for name, kind in types.items() if kind != WORDS}
 
     @property
     def has_masks(self) -> bool:
         """True where at least one scan has a mask."""
         return bool(self.masked.any())
 
-    @property
+    @cached_property
     def masked(self) -> np.ndarray:
         """bool (N,): which scans have a mask."""
-        return self._rows["masked"]
+        return self._rows["masked"] != 0
 
     def shape(self, row: int) -> tuple[int, ...]:
         """The spatial shape of a scan in the store."""
-        return tuple(self._shapes[row].tolist())
-
-    @cached_property
-    def _shapes(self) -> np.ndarray:
-        return np.stack(list(self._rows["shape"])).astype(np.int64)
+        return tuple(self._rows["shape"][row].tolist())
 
     def shapes(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
         """int64 (n, spatial_dims): the shapes of several scans."""
-        return self._shapes[np.asarray(rows)]
+        return self._rows["shape"][np.asarray(rows)].astype(np.int64)
 
     def affine(self, row: int) -> np.ndarray:
         """float64 (4, 4): voxel indices of the scan in the store -> RAS+ mm."""
@@ -179,13 +208,14 @@ class Store:
     ) -> list[np.ndarray]:
         if len(rows) == 0:
             return []
-        cuts = None if boxes is None else _cuts(boxes, self.shapes(rows))
+        cuts = None if boxes is None else cuts_of(boxes, self.shapes(rows))
         if self.spatial_dims == 2:
             # An image is one chunk: read them all in one request, then cut.
-            whole = self._array(kind)[rows].read().result()
+            whole = self._stack(kind)[rows].read().result()
             parts = list(whole) if cuts is None else [w[c.inside] for w, c in zip(whole, cuts, strict=True)]
         else:
-            volumes = [self._array(f"{kind}/{self._rows['scan_id'][row]}") for row in rows]
+            names = self.catalog.array("scan_id", rows).to_pylist()
+            volumes = [self._volume(kind, int(row), name) for row, name in zip(rows, names, strict=True)]
             if cuts is not None:
                 volumes = [v[c.inside] for v, c in zip(volumes, cuts, strict=True)]
             reads = [volume.read() for volume in volumes]  # all under way before the first is waited for
@@ -194,55 +224,43 @@ class Store:
             return parts
         return [cut.pad(part, f) for cut, part, f in zip(cuts, parts, fill, strict=True)]
 
-    def _array(self, name: str) -> ts.TensorStore:
+    def _stack(self, kind: str) -> ts.TensorStore:
+        return self._array(kind, (len(self), *self._leading(kind), *self.shape(0)))
+
+    def _volume(self, kind: str, row: int, scan_id: str) -> ts.TensorStore:
+        if not re.fullmatch(SAFE_ID, scan_id):  # it must not lead out of the folder
+            raise ScanlearnError(
+                f"The catalogue of {self.location} is damaged: row {row} has no scan id; prepare it again."
+            )
+        return self._array(f"{kind}/{scan_id}", (*self._leading(kind), *self.shape(row)))
+
+    def _leading(self, kind: str) -> tuple[int, ...]:
+        return () if kind == "masks" else (self.channels,)
+
+    def _array(self, name: str, shape: tuple[int, ...]) -> ts.TensorStore:
         if self._process != os.getpid():
             self._process, self._context, self._open = os.getpid(), arrays.context(self._cache_bytes), OrderedDict()
         found = self._open.get(name)
         if found is None:
             assert self._context is not None
-            found = self._open[name] = arrays.open_array(self.location, name, self._context)
+            found = arrays.open_array(self.location, name, self._context)
+            if tuple(found.shape) != shape:
+                raise ScanlearnError(
+                    f"The array {name} of {self.location} has the shape {tuple(found.shape)}, its side files say {shape}; "
+                    "prepare the store again."
+                )
+            self._open[name] = found
             if len(self._open) > OPEN_ARRAYS:
                 self._open.popitem(last=False)
         else:
             self._open.move_to_end(name)
         return found
 
-    def _side_file(self, name: str) -> Path:
-        file = arrays.side_file(self.location, name)
-        if file is None:
-            raise ScanlearnError(f"The store {self.location} lacks its {name}; prepare it again.")
-        return file
+
+def digest(part: np.ndarray) -> str:
+    """sha256 of the parts (N,) uint8 of all rows."""
+    return hashlib.sha256(part.tobytes()).hexdigest()
 
 
-def _reopen(path: str, cache_bytes: int) -> Store:
-    return Store(path, cache_bytes=cache_bytes)
-
-
-class _Cut(NamedTuple):
-    """A box on the last axes of an array: the part of it ``inside`` the array, and where in the box that lies."""
-
-    inside: tuple[Any, ...]
-    at: tuple[Any, ...]
-    size: list[int]
-    whole: bool
-
-    def pad(self, part: np.ndarray, fill: Any) -> np.ndarray:
-        """The box, from the part of it that is inside the array."""
-        if self.whole:
-            return part
-        out = np.full((*part.shape[: -len(self.size)], *self.size), fill, part.dtype)
-        out[self.at] = part
-        return out
-
-
-def _cuts(boxes: Sequence[Box], shapes: np.ndarray) -> list[_Cut]:
-    """The boxes on arrays of these shapes (n, dims); worked out together, as Python is slow one by one."""
-    bounds = np.array(boxes, np.int64).reshape(len(shapes), 2, -1)
-    starts, stops = bounds[:, 0], bounds[:, 1]
-    low, high = np.clip(starts, 0, shapes), np.clip(stops, 0, shapes)
-    whole = ((low == starts) & (high == stops)).all(axis=1).tolist()
-    table = np.stack([low, high, low - starts, high - starts, stops - starts], axis=1).tolist()
-    return [
-        _Cut((..., *map(slice, a, b)), (..., *map(slice, c, d)), size, w)
-        for (a, b, c, d, size), w in zip(table, whole, strict=True)
-    ]
+def _reopen(path: str, cache_bytes: int, fetched: str | None) -> Store:
+    return Store(path, cache_bytes=cache_bytes, fetched=fetched)
