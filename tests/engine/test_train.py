@@ -10,7 +10,6 @@ import pytest
 import torch
 from runs import RECIPES, genesis_recipe, image_store, moco_recipe, volume_store
 
-from scanlearn.catalog.table import Catalog
 from scanlearn.engine.learner import build_learner, weights_at
 from scanlearn.engine.pretrain import pretrain
 from scanlearn.engine.recipe import Stage, load_recipe
@@ -26,7 +25,8 @@ HERE = Path(__file__).parent
 def test_a_run_folder_holds_everything_and_the_export_is_the_trained_network(tmp_path, recipe, store):
     result = pretrain(store(tmp_path), recipe(), tmp_path / "run")
     run = RunFolder(tmp_path / "run")
-    for path in (run.recipe, run.environment, run.catalog, run.splits, run.metrics, run.encoder / "encoder.json"):
+    names = ("record.json", "record.arrow", "encoder/encoder.json")
+    for path in (run.recipe, run.environment, run.metrics, *(run.path / name for name in names)):
         assert path.is_file(), path
     exported = load_network(run.path).state_dict()
     assert all(torch.equal(v, exported[k]) for k, v in result.network.state_dict().items())
@@ -38,8 +38,6 @@ def test_a_run_folder_holds_everything_and_the_export_is_the_trained_network(tmp
 
 def test_a_run_folder_names_no_file_of_the_data(tmp_path):
     pretrain(image_store(tmp_path), moco_recipe(steps=1), tmp_path / "run")
-    catalog = Catalog.load(tmp_path / "run" / "catalog.parquet")
-    assert set(map(tuple, catalog.column("paths"))) == {()} and set(catalog.column("mask_path")) == {""}
     text = b"".join(path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file())
     assert str(tmp_path).encode() not in text
 
@@ -132,7 +130,7 @@ def test_stages_change_weights_and_skip_objectives():
 
 def torchrun(method, store, out, strategy):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command += [str(HERE / "killed.py"), method, str(store), str(out), "no", "0", "nowhere", "0", strategy]
+    command += [str(HERE / "killed.py"), method, str(store), str(out), strategy]
     return subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
 
 

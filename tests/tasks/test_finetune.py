@@ -76,8 +76,8 @@ def test_the_scratch_twin_has_the_architecture_and_input_of_the_pretrained_run(i
     assert cards[0]["network"] == cards[1]["network"]
     tasks = [json.loads((tmp_path / n / "encoder" / "task.json").read_text()) for n in ("warm", "cold")]
     assert tasks[0]["input_size"] == tasks[1]["input_size"] == [16, 16]
-    catalogs = [json.loads((tmp_path / n / "splits.json").read_text()) for n in ("warm", "cold")]
-    assert catalogs[0] == catalogs[1]  # the same labelled scans
+    records = [(tmp_path / n / "record.arrow").read_bytes() for n in ("warm", "cold")]
+    assert records[0] == records[1]  # the same labelled scans
 
 
 def test_segmentation_finds_the_ball_and_keeps_examples(volumes, tmp_path):

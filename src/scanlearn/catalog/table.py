@@ -181,7 +181,7 @@ class Catalog:
         return Words(self._cells("patient_id"))
 
     def count_patients(self, rows: np.ndarray) -> int:
-        """How many patients these rows are of."""
+        """How many patients these rows (indices, or a mask of N booleans) are of."""
         return int(np.count_nonzero(present(self.codes("patient_id")[rows], len(self) + 1)))
 
     @property
@@ -201,6 +201,10 @@ class Catalog:
     def codes(self, name: str) -> np.ndarray:
         """int32 (N,): equal words of a column have equal numbers between 0 and N; 0 is the blank."""
         return codes_of(encode(self._cells(name)))
+
+    def words(self, name: str) -> pa.Array:
+        """The words that ``codes`` stand for; the first is the blank."""
+        return encode(self._cells(name)).dictionary
 
     def _cells(self, name: str) -> pa.Array:
         """A column as it lies in the table, words or codes; one from a file is checked on its first use."""

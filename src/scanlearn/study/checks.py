@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
+from scanlearn.engine.record import common
 from scanlearn.scans.store import Store
-from scanlearn.study.facts import TRAINED, Facts, origin, shared_patients
+from scanlearn.study.facts import Facts, origin
 from scanlearn.study.page import Table, count, without_paths
 from scanlearn.study.tables import parts_table, quarantine_table
 
@@ -27,18 +26,18 @@ def notices(facts: Facts) -> list[str]:
 def section(facts: Facts, store: Store | None) -> dict[str, Any]:
     """The tables and sentences of the page's section on checks."""
     parts: Table | None = None
-    if facts.catalog is not None and facts.parts:
-        parts = parts_table(facts.catalog, facts.parts)
+    if facts.record is not None and facts.record.parts:
+        parts = parts_table(facts.record)
     return {"parts": parts, "sentences": leak_sentences(facts), **_left_out(store), "warnings": _warnings(facts)}
 
 
 def leak_sentences(facts: Facts) -> list[str]:
     """How many patients and files the parts share, counted anew from the run's own files, and what could not be."""
-    if facts.catalog is None or not facts.parts:
+    if facts.record is None or not facts.record.parts:
         return ["The run does not list its parts, so nothing can be said about leaks."]
     words = []
-    if len(facts.parts) > 1:
-        patients, files = shared_patients(facts.catalog, facts.parts)
+    if len(facts.record.parts) > 1:
+        patients, files = facts.record.shared()
         shared = f"Patients in more than one part: {patients}. " if facts.patients_known else ""
         words.append(f"{shared}Identical files in more than one part: {files}.")
     else:
@@ -51,15 +50,15 @@ def leak_sentences(facts: Facts) -> list[str]:
 
 def _origin_sentence(facts: Facts) -> list[str]:
     name = facts.init
-    if not facts.task or name == "none" or "test" not in facts.parts:
+    record = facts.record
+    if not facts.task or name == "none" or record is None or "test" not in record.parts:
         return []
     before = origin(facts)
-    if before is None or before.catalog is None or facts.catalog is None:
+    if before is None or before.record is None or before.trained is None:
         return [f"The pre-training of {name} is not beside this run, so its patients could not be compared here."]
-    trained = next((before.parts[part] for part in TRAINED if part in before.parts), np.zeros(0, np.int64))
-    seen = np.unique(before.catalog.patients[trained])
+    seen = before.record.patients(before.trained)
     whose = "patient" if facts.patients_known else "scan"
-    shared = len(np.intersect1d(seen, facts.catalog.patients[facts.parts["test"]]))
+    shared = common(record.patients("test"), seen)
     return [
         f"The weights come from {name}, which trained on {count(len(seen), whose)}; {shared or 'none'} of them "
         f"{'is' if shared == 1 else 'are'} in the test part."

@@ -65,10 +65,10 @@ def _task(facts: Facts) -> dict[str, Any]:
 def _chosen_classes(facts: Facts) -> str | None:
     """The classes, where they are not simply all those of the column."""
     target = facts.results.get("target")
-    if facts.task != "classify" or facts.catalog is None or target is None:
+    if facts.task != "classify" or facts.record is None or target is None:
         return None
     classes = facts.results["classes"]
-    return None if facts.catalog.labels(target).classes == classes else _yaml(classes)
+    return None if facts.record.classes.get(target) == classes else _yaml(classes)
 
 
 def recipe_settings(saved: dict[str, Any]) -> dict[str, str] | None:

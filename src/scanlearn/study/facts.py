@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 
-from scanlearn.catalog.splits import load_splits
-from scanlearn.catalog.table import Catalog
+from scanlearn.engine.record import Record, read_record
 from scanlearn.engine.run_folder import RunFolder
 from scanlearn.errors import ScanlearnError
 from scanlearn.weights.encoder import CARD
@@ -34,8 +30,7 @@ class Facts:
     train: list[dict[str, Any]]  # lines of metrics.jsonl
     monitor: list[dict[str, Any]]
     results: dict[str, Any]
-    catalog: Catalog | None
-    parts: dict[str, np.ndarray]  # rows of the run's catalogue
+    record: Record | None  # of the data
 
     @property
     def name(self) -> str:
@@ -80,9 +75,14 @@ class Facts:
         return seconds / 60
 
     @property
+    def trained(self) -> str | None:
+        """The part that the run trained on."""
+        return next((part for part in TRAINED if self.record is not None and part in self.record.parts), None)
+
+    @property
     def patients_known(self) -> bool:
         """False where each scan had to count as a patient of its own."""
-        return self.catalog is None or self.catalog.patients_known
+        return self.record is None or self.record.patients_known
 
     @cached_property
     def warnings(self) -> list[tuple[int, int, str]]:
@@ -107,8 +107,6 @@ def read_facts(run: str | Path) -> Facts:
     if not folder.recipe.is_file():
         raise ScanlearnError(f"{run} holds no run: give a folder that `scanlearn pretrain` or `finetune` wrote.")
     card = _json(folder.encoder / CARD)
-    catalog = Catalog.load(folder.catalog) if folder.catalog.is_file() else None
-    parts = load_splits(folder.splits, catalog) if catalog is not None and folder.splits.is_file() else {}
     try:
         recipe = yaml.safe_load(folder.recipe.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
@@ -124,8 +122,7 @@ def read_facts(run: str | Path) -> Facts:
         train=folder.read_metrics("train"),
         monitor=folder.read_metrics("monitor"),
         results=_json(folder.results),
-        catalog=catalog,
-        parts=parts,
+        record=read_record(folder),
     )
 
 
@@ -136,17 +133,6 @@ def _json(path: Path) -> dict[str, Any]:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ScanlearnError(f"The {path.name} of the run cannot be read: it is damaged.") from error
-
-
-def shared_patients(catalog: Catalog, parts: Mapping[str, np.ndarray]) -> tuple[int, int]:
-    """(patients, identical files) that any two of the parts share; both are 0 where nothing leaks."""
-    digests = np.array(catalog.column("sha256"), dtype=np.str_)
-    shared = np.zeros(2, np.int64)
-    for a, b in combinations(parts.values(), 2):
-        for i, column in enumerate((catalog.patients, digests)):
-            common = np.intersect1d(column[a], column[b])
-            shared[i] += int((common != "").sum())
-    return int(shared[0]), int(shared[1])
 
 
 def origin(facts: Facts) -> Facts | None:

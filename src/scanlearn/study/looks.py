@@ -13,12 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from scanlearn.engine.embedding import embed_scans, grid_boxes, scan_batches
+from scanlearn.errors import ScanlearnError
 from scanlearn.networks.network import Network
 from scanlearn.randomness import Draws
 from scanlearn.scans.intensity import to_unit
 from scanlearn.scans.loader import Loader
 from scanlearn.scans.store import Store
-from scanlearn.study.facts import TRAINED, Facts
+from scanlearn.study.facts import Facts
 from scanlearn.study.page import Strip, number, percent
 from scanlearn.study.pictures import flat, ratio_of, scan_tiles, tile
 from scanlearn.views.graph import ViewGraph
@@ -49,9 +50,10 @@ class Shown:
 def first_views(facts: Facts, store: Store, scans: int = SCANS) -> Shown:
     """What the network saw in its very first step: same scans, same patches, same random numbers."""
     recipe, seed = facts.recipe, facts.environment.get("seed", 0)
-    names = facts.catalog.column("scan_id") if facts.catalog is not None else []
-    trained = next((facts.parts[part] for part in TRAINED if part in facts.parts), np.zeros(0, np.int64))
-    rows = store.catalog.rows_of([names[row] for row in trained])
+    record, part = facts.record, facts.trained
+    if record is None or part is None or record.store != store.info["key"]:
+        raise ScanlearnError(f"{facts.name} was not trained on this store: give the one that it was made from.")
+    rows = record.rows(part)
     size = tuple(recipe["size"]) if recipe.get("size") else None
     # Sample t of the walk is at position t of step 0 whatever the batch size: few are the head of the real batch.
     loader = Loader(store, rows, batch_size=min(scans, recipe["batch_size"]), size=size, seed=seed, stop=1)
@@ -173,12 +175,11 @@ def _seconds_per_item(network: Network, store: Store, rows: np.ndarray, size: tu
 
 def label_column(store: Store) -> str | None:
     """The first label column that may be shown: 2 to 12 classes, each seen in three patients at least."""
-    patients = store.catalog.patients
     for name in store.catalog.label_columns:
         labels = store.catalog.labels(name)
         if labels.kind != "class" or not 2 <= len(labels.classes) <= 12:
             continue
-        seen = [len(np.unique(patients[labels.codes == code])) for code in range(len(labels.classes))]
+        seen = [store.catalog.count_patients(labels.codes == code) for code in range(len(labels.classes))]
         if min(seen) >= AT_LEAST:
             return name
     return None

@@ -149,7 +149,7 @@ def store_sections(facts: Facts, store: Store | None, target: str | None) -> dic
     if store is None:
         return content
     network = looks.trained_network(facts) if facts.has_weights else None
-    if not facts.task and facts.parts:
+    if not facts.task and facts.trained:
         content["views"], content["views_note"] = looks.view_strips(facts, store, network)
     if network is None:
         return content

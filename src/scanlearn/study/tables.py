@@ -6,9 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
-from scanlearn.catalog.table import Catalog
+from scanlearn.engine.record import Record
 from scanlearn.study.page import Cell, Shaded, Table, count, measured
 
 CLASSIFICATION = {
@@ -78,9 +76,11 @@ def confusion_table(truth: Sequence[str], said: Sequence[str], classes: Sequence
     return Table("Which class (row) was taken for which (column)", ["is \\ said", *classes], rows)
 
 
-def parts_table(catalog: Catalog, parts: Mapping[str, np.ndarray]) -> Table:
+def parts_table(record: Record) -> Table:
     """Scans and patients of each part."""
-    rows = [[name, f"{len(at):,}", f"{len(np.unique(catalog.patients[at])):,}"] for name, at in parts.items()]
+    rows: list[list[Cell]] = [
+        [name, f"{len(record.rows(name)):,}", f"{len(record.patients(name)):,}"] for name in record.parts
+    ]
     return Table("Parts of this run", ["part", "scans", "patients"], rows)
 
 

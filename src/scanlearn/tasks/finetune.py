@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 
 from scanlearn.catalog.labels import Labels
 from scanlearn.catalog.splits import pick_labelled
-from scanlearn.catalog.table import Catalog
 from scanlearn.console import say, warn
 from scanlearn.engine.recipe import Recipe, override, parse_recipe, recipe_dict, with_base
+from scanlearn.engine.record import common, digests, read_record
 from scanlearn.engine.run_folder import RunFolder, run_of, write_json
 from scanlearn.engine.train import Training, train
 from scanlearn.errors import Interrupted, ScanlearnError, unknown
@@ -81,7 +82,7 @@ def finetune(
         "init": run_of(init).name if init != "none" else "none",
         "seed": seed,
         "labelled_scans": len(rows),
-        "labelled_patients": len(np.unique(store.catalog.patients[rows])),
+        "labelled_patients": store.catalog.count_patients(rows),
         "classes": column.classes if task == "classify" else ["background", *store.mask_classes],
         "multilabel": column.kind == "multilabel",
         "input_size": list(plan.size or plan.views["image"]["ops"][0]["random_resized_crop"]["size"]),
@@ -235,23 +236,33 @@ def set_size(data: dict[str, Any], task: str, size: Any, spatial_dims: int) -> N
 def check_not_seen(init: str, store: Store) -> None:
     """Refuse to test on patients, or on files, that the weights were pre-trained on.
 
-    A run keeps its catalogue and its parts. Patients are compared when the run used this store; identical files
-    (sha256) always, since other stores name patients in their own way.
+    A run keeps a record of its data. Identical files (sha256) are always looked for. Patients have the same pseudonym
+    in all stores of one user; but in another store an equal name, "1" say, may be another person: then it is only said.
     """
-    run = RunFolder(run_of(init))
-    if init == "none" or not run.splits.is_file() or not run.catalog.is_file():
+    if init == "none":
         return
-    seen = Catalog.load(run.catalog)
-    seen = seen.take(seen.rows_of(json.loads(run.splits.read_text())["parts"].get("pre-training", [])))
-    tested = store.catalog.take(np.asarray(store.splits["test"]))
-    same_store = json.loads(run.environment.read_text()).get("store") == store.info["key"]
-    patients = set(seen.patients) & set(tested.patients) if same_store else set()
-    files = (set(seen.column("sha256")) & set(tested.column("sha256"))) - {""}
-    if not same_store:
-        warn("the weights come from another store: identical files were looked for, patients could not be compared.")
+    run = RunFolder(run_of(init))
+    record = read_record(run)
+    if record is None:
+        warn(
+            f"{run.path.name} has no record of what it was trained on, so nobody can say whether it saw the test part."
+        )
+        return
+    if "pre-training" not in record.parts:
+        return
+    rows = np.asarray(store.splits["test"])
+    tested = np.unique(store.catalog.codes("patient_id")[rows])
+    patients = common(store.catalog.words("patient_id").take(pa.array(tested)), record.patients("pre-training"))
+    files = common(pc.unique(digests(store.catalog, rows)), record.files("pre-training"))
+    if record.store != store.info["key"]:
+        told = "patients could not be compared"
+        if record.patients_known and store.catalog.patients_known:
+            told = f"{patients} patients of the test part have a name that occurs there too"
+        warn(f"the weights come from another store: identical files were looked for; {told}.")
+        patients = 0
     if patients or files:
         raise ScanlearnError(
-            f"{len(patients)} patients and {len(files)} files of the test part were in the pre-training of {run.path.name}, so "
+            f"{patients} patients and {files} files of the test part were in the pre-training of {run.path.name}, so "
             "its test would be worthless: pre-train with --part train."
         )
 
