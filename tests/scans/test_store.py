@@ -51,7 +51,7 @@ def test_nothing_asked_gives_nothing(slices):
 def test_a_pickled_store_opens_its_own_arrays(volumes):
     volumes.read([0])
     copy = pickle.loads(pickle.dumps(volumes))
-    assert copy._open == {} and np.array_equal(copy.read([2])[0], volumes.read([2])[0])
+    assert copy._arrays._open == {} and np.array_equal(copy.read([2])[0], volumes.read([2])[0])
 
 
 def test_a_store_is_opened_by_its_url(slices, volumes):

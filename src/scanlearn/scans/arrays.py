@@ -6,56 +6,82 @@ in one shard (one file) of inner chunks of about 32 voxels per side.
 
 from __future__ import annotations
 
-import tempfile
+import os
+from collections import OrderedDict
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorstore as ts
 
+from scanlearn.errors import ScanlearnError
+from scanlearn.scans.places import place_of, reading
+
 INNER_SIDE = 32
 STACK_SHARD_BYTES = 32 << 20
-CACHE_BYTES = 512 << 20
+CACHE_BYTES = 128 << 20
+OPEN_ARRAYS = 1024
+# A disk gives random reads at its full speed only to many readers at once.
+FILE_READS = 32
 
 GROUP_METADATA = '{"zarr_format": 3, "node_type": "group", "attributes": {}}\n'
 
 _LITTLE = {"name": "bytes", "configuration": {"endian": "little"}}
-_LZ4 = {"name": "blosc", "configuration": {"cname": "lz4", "clevel": 5, "shuffle": "bitshuffle"}}
+_LZ4 = {"name": "blosc", "configuration": {"cname": "lz4", "clevel": 5, "shuffle": "shuffle"}}
 
 
-def context(cache_bytes: int = CACHE_BYTES, threads: int | None = None) -> ts.Context:
-    """Resources shared by the arrays of one store in one process: a cache of decoded chunks, and threads."""
-    spec: dict[str, Any] = {"cache_pool": {"total_bytes_limit": int(cache_bytes)}}
-    if threads is not None:
-        spec["data_copy_concurrency"] = {"limit": threads}
-    return ts.Context(spec)
+class Arrays:
+    """The arrays of one store for reading, opened on their first use; each process opens its own.
 
+    cache_bytes: decoded chunks and the indexes of shards that are kept in memory, for each process. threads: that
+    decode; None: one for each processor.
+    """
 
-def place_of(location: str, name: str) -> Any:
-    """The key-value store of the array ``name`` under a local folder or a URL such as s3://bucket/store."""
-    if "://" in location:
-        return "/".join([location.rstrip("/"), *filter(None, [name]), ""])
-    return {"driver": "file", "path": f"{location}/{name}/"}
+    def __init__(self, location: str, cache_bytes: int = CACHE_BYTES, threads: int | None = None):
+        self.location, self.cache_bytes, self.threads = location, cache_bytes, threads
+        self._process = -1
+        self._context: ts.Context | None = None
+        self._open: OrderedDict[str, ts.TensorStore] = OrderedDict()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Arrays, (self.location, self.cache_bytes, self.threads)
 
-def side_file(location: str, name: str) -> Path | None:
-    """A small file of a store as a local file, fetched into a temporary folder for a URL; None where there is none."""
-    if "://" not in location:
-        path = Path(location) / name
-        return path if path.is_file() else None
-    value = ts.KvStore.open(place_of(location, "")).result().read(name).result()
-    if value.state != "value":
-        return None
-    path = Path(tempfile.mkdtemp(prefix="scanlearn-")) / name
-    path.write_bytes(value.value)
-    return path
+    def get(self, names: Sequence[str], shapes: Sequence[tuple[int, ...]]) -> list[ts.TensorStore]:
+        """The arrays of these names; those that are not open are opened at once. Another shape than said is refused."""
+        if self._process != os.getpid():
+            self._process, self._context, self._open = os.getpid(), self._resources(), OrderedDict()
+        expected = dict(zip(names, shapes, strict=True))
+        self._open_all([name for name in expected if name not in self._open])
+        for name, shape in expected.items():
+            self._open.move_to_end(name)
+            if tuple(self._open[name].shape) != shape:
+                raise ScanlearnError(
+                    f"The array {name} of {self.location} has the shape {tuple(self._open[name].shape)}, its side files "
+                    f"say {shape}; prepare the store again."
+                )
+        found = [self._open[name] for name in names]
+        while len(self._open) > OPEN_ARRAYS:
+            self._open.popitem(last=False)
+        return found
 
+    def _open_all(self, names: Sequence[str]) -> None:
+        # What is in the cache is believed, as a finished store never changes.
+        specs = [
+            {"driver": "zarr3", "kvstore": place_of(self.location, name), "recheck_cached_data": False}
+            for name in names
+        ]
+        with reading(self.location):
+            opening = [ts.open(spec, read=True, open=True, context=self._context) for spec in specs]
+            self._open.update(zip(names, [found.result() for found in opening], strict=True))
 
-def open_array(location: str, name: str, shared: ts.Context) -> ts.TensorStore:
-    """Open an array for reading; what is in the cache is believed, as a finished store never changes."""
-    spec = {"driver": "zarr3", "kvstore": place_of(location, name), "recheck_cached_data": False}
-    return ts.open(spec, read=True, open=True, context=shared).result()
+    def _resources(self) -> ts.Context:
+        spec: dict[str, Any] = {
+            "cache_pool": {"total_bytes_limit": int(self.cache_bytes)},
+            "file_io_concurrency": {"limit": FILE_READS},
+        }
+        if self.threads is not None:
+            spec["data_copy_concurrency"] = {"limit": self.threads}
+        return ts.Context(spec)
 
 
 def create_array(

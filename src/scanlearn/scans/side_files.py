@@ -10,11 +10,9 @@ import weakref
 from pathlib import Path
 from typing import Any
 
-import tensorstore as ts
-
 from scanlearn.errors import ScanlearnError
 from scanlearn.files import read_json, replacing
-from scanlearn.scans import arrays
+from scanlearn.scans.places import fetch, is_far
 
 VERSION = 2
 DTYPES = (*(f"{sign}int{bits}" for sign in ("u", "") for bits in (8, 16, 32, 64)), "float16", "float32", "float64")
@@ -32,7 +30,7 @@ class SideFiles:
 
     def find(self, name: str) -> Path | None:
         """The file on this machine, None where the store has none."""
-        if "://" not in self.location:
+        if not is_far(self.location):
             path = Path(self.location) / name
             return path if path.is_file() else None
         if self.fetched is None or not Path(self.fetched).is_dir():
@@ -51,11 +49,11 @@ class SideFiles:
 
 def _fetch(location: str, name: str, path: Path) -> bool:
     """Write a file of a far store to ``path``; False where there is none."""
-    value = ts.KvStore.open(arrays.place_of(location, "")).result().read(name).result()
-    if value.state != "value":
+    content = fetch(location, name)
+    if content is None:
         return False
     with replacing(path) as temporary:
-        temporary.write_bytes(value.value)
+        temporary.write_bytes(content)
     return True
 
 

@@ -15,9 +15,7 @@ The Arrow files are mapped: a store of a million rows opens as fast as a small o
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-from collections import OrderedDict
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -30,10 +28,11 @@ from scanlearn.catalog.mapped import WORDS, numbers, open_mapped
 from scanlearn.catalog.pseudonyms import SAFE_ID
 from scanlearn.catalog.table import Catalog
 from scanlearn.errors import ScanlearnError
-from scanlearn.scans import arrays
+from scanlearn.scans.arrays import CACHE_BYTES, Arrays
 from scanlearn.scans.boxes import Box, cuts_of
 from scanlearn.scans.foreground import Foreground
 from scanlearn.scans.geometry import Placement, spacing_of, to_dtype
+from scanlearn.scans.places import reading
 from scanlearn.scans.side_files import VERSION, SideFiles, read_info
 
 if TYPE_CHECKING:
@@ -41,16 +40,14 @@ if TYPE_CHECKING:
 
 __all__ = ["VERSION", "Box", "Store", "open_store", "row_types"]
 
-OPEN_ARRAYS = 1024
 
-
-def open_store(path: str | Path, *, cache_bytes: int = arrays.CACHE_BYTES) -> Store:
+def open_store(path: str | Path, *, cache_bytes: int = CACHE_BYTES, threads: int | None = None) -> Store:
     """Open a store that ``prepare`` made: a folder, or a URL that TensorStore knows (s3://, gs://, http://).
 
-    ``cache_bytes``: decoded chunks kept in memory, for each process. Raises ScanlearnError for what is no store, and
-    for one whose side files do not fit each other.
+    ``cache_bytes``: decoded chunks kept in memory, for each process; ``threads`` that decode, default one for each
+    processor. Raises ScanlearnError for what is no store, and for one whose side files do not fit each other.
     """
-    store = Store(path, cache_bytes=cache_bytes)
+    store = Store(path, cache_bytes=cache_bytes, threads=threads)
     store.check()
     return store
 
@@ -74,22 +71,26 @@ class Store:
     A Store can be pickled and used after a fork: each process opens its own arrays.
     """
 
-    def __init__(self, path: str | Path, *, cache_bytes: int = arrays.CACHE_BYTES, fetched: str | None = None):
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        cache_bytes: int = CACHE_BYTES,
+        threads: int | None = None,
+        fetched: str | None = None,
+    ):
         self.location = str(path)
         self.path = Path(path)
-        self._cache_bytes = cache_bytes
         self._files = SideFiles(self.location, fetched)
         self.info: dict[str, Any] = read_info(self._files)
         self.spatial_dims: int = self.info["spatial_dims"]
         self.channels: int = self.info["channels"]
         self.dtype = np.dtype(self.info["dtype"])
         self.mask_classes: list[str] = self.info["mask_classes"]
-        self._process = -1
-        self._context: ts.Context | None = None
-        self._open: OrderedDict[str, ts.TensorStore] = OrderedDict()
+        self._arrays = Arrays(self.location, cache_bytes, threads)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reopen, (self.location, self._cache_bytes, self._files.fetched)
+        return _reopen, (self.location, self._arrays.cache_bytes, self._arrays.threads, self._files.fetched)
 
     def __len__(self) -> int:
         return int(self.info["scans"])
@@ -211,50 +212,35 @@ class Store:
         cuts = None if boxes is None else cuts_of(boxes, self.shapes(rows))
         if self.spatial_dims == 2:
             # An image is one chunk: read them all in one request, then cut.
-            whole = self._stack(kind)[rows].read().result()
+            [stack] = self._opened(kind, rows)
+            with reading(self.location):
+                whole = stack[rows].read().result()
             parts = list(whole) if cuts is None else [w[c.inside] for w, c in zip(whole, cuts, strict=True)]
         else:
-            names = self.catalog.array("scan_id", rows).to_pylist()
-            volumes = [self._volume(kind, int(row), name) for row, name in zip(rows, names, strict=True)]
+            volumes = self._opened(kind, rows)
             if cuts is not None:
                 volumes = [v[c.inside] for v, c in zip(volumes, cuts, strict=True)]
-            reads = [volume.read() for volume in volumes]  # all under way before the first is waited for
-            parts = [read.result().astype(dtype, copy=False) for read in reads]
+            with reading(self.location):
+                reads = [volume.read() for volume in volumes]  # all under way before the first is waited for
+                parts = [read.result().astype(dtype, copy=False) for read in reads]
         if cuts is None:
             return parts
         return [cut.pad(part, f) for cut, part, f in zip(cuts, parts, fill, strict=True)]
 
-    def _stack(self, kind: str) -> ts.TensorStore:
-        return self._array(kind, (len(self), *self._leading(kind), *self.shape(0)))
-
-    def _volume(self, kind: str, row: int, scan_id: str) -> ts.TensorStore:
+    def _name(self, kind: str, row: int, scan_id: str) -> str:
         if not re.fullmatch(SAFE_ID, scan_id):  # it must not lead out of the folder
             raise ScanlearnError(
                 f"The catalogue of {self.location} is damaged: row {row} has no scan id; prepare it again."
             )
-        return self._array(f"{kind}/{scan_id}", (*self._leading(kind), *self.shape(row)))
+        return f"{kind}/{scan_id}"
 
-    def _leading(self, kind: str) -> tuple[int, ...]:
-        return () if kind == "masks" else (self.channels,)
-
-    def _array(self, name: str, shape: tuple[int, ...]) -> ts.TensorStore:
-        if self._process != os.getpid():
-            self._process, self._context, self._open = os.getpid(), arrays.context(self._cache_bytes), OrderedDict()
-        found = self._open.get(name)
-        if found is None:
-            assert self._context is not None
-            found = arrays.open_array(self.location, name, self._context)
-            if tuple(found.shape) != shape:
-                raise ScanlearnError(
-                    f"The array {name} of {self.location} has the shape {tuple(found.shape)}, its side files say {shape}; "
-                    "prepare the store again."
-                )
-            self._open[name] = found
-            if len(self._open) > OPEN_ARRAYS:
-                self._open.popitem(last=False)
-        else:
-            self._open.move_to_end(name)
-        return found
+    def _opened(self, kind: str, rows: np.ndarray) -> list[ts.TensorStore]:
+        leading = () if kind == "masks" else (self.channels,)
+        if self.spatial_dims == 2:
+            return self._arrays.get([kind], [(len(self), *leading, *self.shape(0))])
+        ids = self.catalog.array("scan_id", rows).to_pylist()
+        names = [self._name(kind, int(row), scan_id) for row, scan_id in zip(rows, ids, strict=True)]
+        return self._arrays.get(names, [(*leading, *shape) for shape in self.shapes(rows).tolist()])
 
 
 def digest(part: np.ndarray) -> str:
@@ -262,5 +248,5 @@ def digest(part: np.ndarray) -> str:
     return hashlib.sha256(part.tobytes()).hexdigest()
 
 
-def _reopen(path: str, cache_bytes: int, fetched: str | None) -> Store:
-    return Store(path, cache_bytes=cache_bytes, fetched=fetched)
+def _reopen(path: str, cache_bytes: int, threads: int | None, fetched: str | None) -> Store:
+    return Store(path, cache_bytes=cache_bytes, threads=threads, fetched=fetched)

@@ -16,6 +16,7 @@ from scanlearn.errors import ScanlearnError
 from scanlearn.scans import arrays, intensity
 from scanlearn.scans.conform import Conformed
 from scanlearn.scans.journal import Journal
+from scanlearn.scans.places import place_of
 
 # 2D scans wait for their shard to be full, but not longer than this: what waits is lost with the process.
 FLUSH_SECONDS = 5.0
@@ -214,5 +215,5 @@ class Stack:
 
 
 def _open(store: Path, folder: str) -> ts.TensorStore:
-    spec = {"driver": "zarr3", "kvstore": arrays.place_of(str(store), folder)}
+    spec = {"driver": "zarr3", "kvstore": place_of(str(store), folder)}
     return ts.open(spec, open=True, read=True, write=True).result()
