@@ -25,8 +25,17 @@ def prepare(
     seed: int = 0,
     workers: int | None = None,
     overwrite: bool = False,
+    strict: bool = False,
+    dry_run: bool = False,
+    identifiers: Literal["hashed", "kept"] = "hashed",
+    max_scan_bytes: str | None = None,
+    max_scan_seconds: float = 600.0,
 ) -> None:
     """Turn a folder or table of scans into a store that training reads fast.
+
+    Look first: --dry-run says how many scans, patients and labels there are, what would be left out, and how large the
+    store becomes. What was interrupted, even by a kill or a full disk, goes on when the same command is given again.
+    Scans that cannot be used are left out, counted by reason, and listed in OUT/store.json.
 
     Args:
         source: a folder of scans (PNG, JPEG, NIfTI, DICOM, MHA, NRRD), a CSV/TSV/Parquet table that lists them, or an .npz.
@@ -39,13 +48,19 @@ def prepare(
         patient: column that says whose scan it is (guessed from the usual names).
         mask: column with the path of the segmentation mask (guessed from the usual names).
         seed: of the split.
-        workers: parallel readers (all cores by default).
+        workers: processes that read (one for each core by default); 0 reads in this process.
         overwrite: replace a store that was made from other files or settings.
+        strict: stop at the first scan that cannot be used, and name it, instead of leaving it out.
+        dry-run: write nothing; look at the headers and a few scans, and say what would be written.
+        identifiers: hashed puts pseudonyms of scans and patients into the store; kept puts their names there.
+        max-scan-bytes: scans larger than this once decoded are left out, e.g. 8GB (4 GiB by default).
+        max-scan-seconds: scans that take longer to read are left out.
     """
+    given = dict(locals())
     from scanlearn.console import next_command
     from scanlearn.scans.prepare import prepare as run
 
-    store = run(
+    found = run(
         source,
         out,
         size=tuple(size) if size else None,
@@ -58,9 +73,43 @@ def prepare(
         seed=seed,
         workers=workers,
         overwrite=overwrite,
+        strict=strict,
+        dry_run=dry_run,
+        identifiers=identifiers,
+        max_scan_bytes=_bytes(max_scan_bytes),
+        max_scan_seconds=max_scan_seconds,
     )
-    recipe = "moco_v2_small" if store.spatial_dims == 2 else "models_genesis_3d_small"
+    if dry_run:
+        print(found)
+        next_command(_again(prepare, given, without="dry_run"))
+        return
+    recipe = "moco_v2_small" if found.spatial_dims == 2 else "models_genesis_3d_small"
     next_command(f"scanlearn pretrain {out} --recipe {recipe} --out runs/{recipe}")
+
+
+def _again(verb: Callable[..., None], given: dict[str, Any], without: str) -> str:
+    """The command that was given, without one of its options."""
+    import inspect
+    import shlex
+
+    words = ["scanlearn", verb.__name__]
+    for name, parameter in inspect.signature(verb).parameters.items():
+        if name in _POSITIONAL.get(verb.__name__, ()):
+            words.append(str(given[name]))
+        elif given[name] != parameter.default and name != without:
+            words += ["--" + name.replace("_", "-"), *([] if given[name] is True else [str(given[name])])]
+    return shlex.join(words)
+
+
+def _bytes(text: str | None) -> int | None:
+    import re
+
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([kMGT]?)i?B?", text, re.IGNORECASE)
+    if found is None or float(found[1]) == 0:
+        raise ScanlearnError(f"--max-scan-bytes takes a size such as 500MB or 8GB, not {text!r}.")
+    return int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " "))
 
 
 def _window(text: str | None) -> str | tuple[float, float] | None:
@@ -337,6 +386,16 @@ VERBS: tuple[Callable[..., None], ...] = (
     demo,
 )
 TAKES_SETTINGS = ("pretrain", "finetune")
+_POSITIONAL: dict[str, tuple[str, ...]] = {
+    "prepare": ("source",),
+    "pretrain": ("store",),
+    "probe": ("run", "store"),
+    "embed": ("run", "store"),
+    "finetune": ("store",),
+    "predict": ("run", "input"),
+    "report": ("run",),
+    "recipes": ("name",),
+}
 
 HELP = """Learn from scans nobody labelled: pre-train, probe, fine-tune and compare networks for medical images.
 
@@ -407,19 +466,17 @@ def build_parser() -> Any:
 def _add_parameter(sub: Any, verb: Callable[..., None], name: str, parameter: Any) -> None:
     import typing
 
-    kind, text = typing.get_type_hints(verb)[name], _help_of(verb, name)
-    positional = {"prepare": ("source",), "probe": ("run", "store"), "embed": ("run", "store")}
-    positional |= {"pretrain": ("store",), "finetune": ("store",), "predict": ("run", "input"), "report": ("run",)}
-    positional |= {"recipes": ("name",)}
-    if name in positional.get(verb.__name__, ()):
+    option = "--" + name.replace("_", "-")
+    kind, text = typing.get_type_hints(verb)[name], _help_of(verb, option[2:])
+    if name in _POSITIONAL.get(verb.__name__, ()):
         optional = {"nargs": "?", "default": None} if parameter.default is None else {}
         sub.add_argument(name, help=text, **({"type": kind} if not optional else {}), **optional)
     elif kind is bool:
-        sub.add_argument(f"--{name}", action="store_true", help=text)
+        sub.add_argument(option, action="store_true", help=text)
     elif parameter.default is parameter.empty:
-        sub.add_argument(f"--{name}", type=kind, required=True, help=text)
+        sub.add_argument(option, type=kind, required=True, help=text)
     else:
-        sub.add_argument(f"--{name}", type=kind, default=parameter.default, help=text)
+        sub.add_argument(option, type=kind, default=parameter.default, help=text)
 
 
 def _help_of(verb: Callable[..., None], name: str) -> str:

@@ -35,7 +35,7 @@ class Journal:
         head, lines, length = _whole_lines(path)
         same = head == {"format": FORMAT, "key": key}
         self.begun_anew = head is not None and not same
-        self._file = path.open("r+b" if same else "wb")
+        self._file = path.open("r+b" if same else "wb", buffering=0)
         if same:
             self._file.truncate(length)
             self._file.seek(length)
@@ -55,8 +55,9 @@ class Journal:
         self._file.close()
 
     def _write(self, line: dict[str, Any]) -> None:
-        self._file.write(json.dumps(line, separators=(",", ":")).encode() + b"\n")
-        self._file.flush()
+        rest = memoryview(json.dumps(line, separators=(",", ":")).encode() + b"\n")
+        while rest:  # a disk that is almost full takes a part
+            rest = rest[self._file.write(rest) :]
         os.fsync(self._file.fileno())
 
     def _take(self, line: dict[str, Any]) -> None:

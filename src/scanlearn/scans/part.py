@@ -68,17 +68,18 @@ def hold(out: Path) -> Iterator[Part]:
         with _stoppable():
             yield part
     finally:
-        if not part.keep:
-            shutil.rmtree(part.folder, ignore_errors=True)
+        shutil.rmtree(part.apart if part.keep else part.folder, ignore_errors=True)
         held.close()
 
 
-def refuse_if_held(out: Path) -> None:
-    """Raise ScanlearnError if another process writes this store; put an old store back that a kill took away."""
-    part = Part(out)
-    if part.folder.is_dir():
-        with hold(out) as held:
-            held.keep = True
+def look_after(out: Path, *, keep: bool) -> None:
+    """Raise ScanlearnError if another process writes this store; put an old store back that a kill took away.
+
+    keep: whether what an unfinished try left is kept.
+    """
+    if Part(out).folder.is_dir():
+        with hold(out) as part:
+            part.keep = keep
 
 
 def _lock(part: Part) -> IO[bytes]:

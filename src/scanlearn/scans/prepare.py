@@ -22,8 +22,8 @@ from scanlearn.scans.formats.limits import byte_limit
 from scanlearn.scans.geometry import FITS
 from scanlearn.scans.intensity import check_window
 from scanlearn.scans.journal import Journal
-from scanlearn.scans.part import Part, hold, refuse_if_held
-from scanlearn.scans.rows import Header, conformed_rows, digests, left_out, processes, read_headers
+from scanlearn.scans.part import Part, hold, look_after
+from scanlearn.scans.rows import SCAN_SECONDS, Header, conformed_rows, digests, left_out, processes, read_headers
 from scanlearn.scans.sources import ArraySource, FileSource, source_of
 from scanlearn.scans.store import VERSION, Store, open_store
 from scanlearn.scans.survey import Survey, bytes_below, survey
@@ -61,6 +61,7 @@ def prepare(  # type: ignore[misc]  # the options of both overloads are these
     dry_run: bool = False,
     identifiers: str = "hashed",
     max_scan_bytes: int | None = None,
+    max_scan_seconds: float = SCAN_SECONDS,
 ) -> Store | Survey:
     """Read every scan of ``source`` once and write the store ``out``.
 
@@ -82,6 +83,7 @@ def prepare(  # type: ignore[misc]  # the options of both overloads are these
         dry_run: write nothing; return a ``Survey`` of what would be written.
         identifiers: "hashed" puts pseudonyms of scans and patients into the store, "kept" their names.
         max_scan_bytes: scans that are larger once decoded are left out; default 4 GiB or SCANLEARN_MAX_SCAN_BYTES.
+        max_scan_seconds: scans that take longer to read are left out (needs workers).
 
     Files that cannot be used are left out, counted by reason, and listed in ``store.json``. An existing store of the
     same files and settings is opened as it is. What was interrupted, by a kill too, goes on where it was when the same
@@ -95,23 +97,24 @@ def prepare(  # type: ignore[misc]  # the options of both overloads are these
     settings: dict[str, Any] = {"window": check_window(window), "fit": fit, "target": target, "seed": int(seed)}
     settings |= {"identifiers": identifiers, "max_scan_bytes": byte_limit(max_scan_bytes)}
     if not dry_run:
-        refuse_if_held(out)
+        look_after(out, keep=True)
     limit = settings["max_scan_bytes"]
     reader = source_of(source, patient=patient, mask=mask, image=image, limit_bytes=limit)
     if target is not None:
         reader.catalog.labels(target)  # an unknown column is refused before the work, not after it
     workers = processes(reader, workers)
     count = len(reader.catalog)
-    headers = Counter(header for _, header in track(read_headers(reader, workers), count, "look"))
+    headers = Counter(header for _, header in track(read_headers(reader, workers, max_scan_seconds), count, "look"))
     grid = _choose_grid(headers, size, spacing, fit, settings["window"])
     settings |= {"size": grid.size, "spacing": grid.spacing, "spatial_dims": grid.dims}
     if dry_run:
         return survey(reader, headers, grid, out, workers)
     if out.exists() and _reusable(reader, out, settings, overwrite):
         say(f"{out} already holds these {count} scans with these settings; nothing to do.")
+        look_after(out, keep=False)
         return open_store(out)
     with hold(out) as part:
-        _write(part, reader, grid, settings, workers, strict)
+        _write(part, reader, grid, settings, strict, (workers, max_scan_seconds))
     return open_store(out)
 
 
@@ -171,7 +174,9 @@ def _reusable(reader: Source, out: Path, settings: dict[str, Any], overwrite: bo
     return False
 
 
-def _write(part: Part, reader: Source, grid: Grid, settings: dict[str, Any], workers: int, strict: bool) -> None:
+def _write(
+    part: Part, reader: Source, grid: Grid, settings: dict[str, Any], strict: bool, crew: tuple[int, float]
+) -> None:
     """Write the store into the hidden folder, from where a former try left off, and put it in its place."""
     count = len(reader.catalog)
     stored = stored_names(reader.catalog, settings["identifiers"])
@@ -182,7 +187,7 @@ def _write(part: Part, reader: Source, grid: Grid, settings: dict[str, Any], wor
             for item in journal.items:
                 item.file = reader.file(item.row)
         sizes = [sum(bytes_ for bytes_, _ in state) for state in states]
-        _write_scans(part, reader, grid, journal, stored, sizes, settings, workers, strict)
+        _write_scans(part, reader, grid, journal, stored, sizes, settings["seed"], strict, crew)
         bad = [item.reason for item in journal.items if item.reason]
         part.keep = len(bad) < count  # where nothing can be used, nothing is worth keeping
         if bad:
@@ -200,9 +205,9 @@ def _write_scans(
     journal: Journal,
     stored: list[str],
     sizes: list[int],
-    settings: dict[str, Any],
-    workers: int,
+    seed: int,
     strict: bool,
+    crew: tuple[int, float],
 ) -> None:
     """Conform the scans that the journal lacks and write their arrays."""
     flat = grid.dims == 2
@@ -218,9 +223,10 @@ def _write_scans(
     for item in journal.items if strict else ():
         _refuse(item)
     rows = range(len(journal.items), len(stored))
-    made = conformed_rows(
-        reader, rows, grid, settings["seed"], workers, sizes=sizes, apart=None if flat else part.apart
-    )
+    workers, seconds = crew
+    # Volumes travel alone: a group of them would fill the disk before the first of it counts as done.
+    way: dict[str, Any] = {"apart": None, "sizes": sizes} if flat else {"apart": part.apart}
+    made = conformed_rows(reader, rows, grid, seed, workers, seconds=seconds, **way)
     try:
         for item in track(made, len(rows), "prepare"):
             if not item.reason:

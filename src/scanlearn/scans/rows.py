@@ -15,7 +15,7 @@ from scanlearn.errors import ScanlearnError
 from scanlearn.scans.conform import Conformed, Grid, conform, reason_of
 from scanlearn.scans.sources import ArraySource, FileRows, FileSource
 from scanlearn.scans.workers import Lost, run_in_order
-from scanlearn.scans.writers import write_apart
+from scanlearn.scans.writers import CannotWrite, write_apart
 
 # Small files travel together, as handing over a task costs as much as reading one of them.
 GROUP_ROWS = 16
@@ -87,6 +87,8 @@ def conformed_rows(
     tasks = ([task(row) for row in group] for group in groups)
     function = partial(_conform, grid=grid, seed=seed, apart=apart)
     for row, item in zip(rows, run_in_order(function, tasks, workers, seconds=seconds), strict=True):
+        if isinstance(item, CannotWrite):
+            raise item
         if isinstance(item, Lost):
             item = Conformed(row, reader.digest(row), reader.mask_digest(row), reader.file(row), item.reason)
         yield item
@@ -146,8 +148,11 @@ def _header(task: _Task) -> Header:
         return Header((), reason_of(error, task.source.files(task.row)))
 
 
-def _conform(task: _Task, *, grid: Grid, seed: int, apart: Path | None) -> Conformed:
+def _conform(task: _Task, *, grid: Grid, seed: int, apart: Path | None) -> Conformed | CannotWrite:
     item = conform(task.source, task.row, grid, task.modality, seed, task.name)
-    if apart is not None:
-        write_apart(apart, item)
+    try:
+        if apart is not None:
+            write_apart(apart, item)
+    except CannotWrite as error:
+        return error  # raised when its turn comes, so that what was written before it counts
     return item
