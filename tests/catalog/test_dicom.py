@@ -4,7 +4,7 @@ import numpy as np
 import pydicom
 import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
 
 from scanlearn.catalog.dicom import hashed
 from scanlearn.catalog.table import Catalog
@@ -91,12 +91,17 @@ def test_files_without_a_suffix_are_known_by_their_content(tmp_path):
     assert [path.rpartition("/")[2] for path in catalog_paths] == ["1.2.840.2", "IM0001"]
 
 
-def test_reports_and_segmentations_are_left_out_and_counted(tmp_path, capsys):
+def test_what_is_no_scan_is_left_out_and_counted_by_kind(tmp_path, capsys):
     write(tmp_path / "ct.dcm")
-    write(tmp_path / "seg.dcm", Modality="SEG")
+    write(tmp_path / "overlay.dcm", Modality="SEG")
     write(tmp_path / "report.dcm", Modality="SR", Rows=None)
+    write(tmp_path / "top.dcm", ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
+    write(tmp_path / "plan.dcm", position=None, SOPClassUID=SecondaryCaptureImageStorage)
     assert Catalog.from_source(tmp_path).column("scan_id") == ["ct"]
-    assert "2 DICOM files are no scans" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "4 DICOM files are no scans and are left out: " in said
+    for kind in ("segmentation 1", "structured report 1", "localiser 1", "screenshot or secondary capture 1"):
+        assert kind in said
 
 
 def test_damaged_headers_are_counted_and_stand_alone(tmp_path, capsys):
@@ -104,7 +109,8 @@ def test_damaged_headers_are_counted_and_stand_alone(tmp_path, capsys):
     (tmp_path / "bad.dcm").write_bytes(b"nothing")
     catalog = Catalog.from_source(tmp_path)
     assert catalog.column("scan_id") == ["bad", "good"] and not catalog.patients_known
-    assert f"1 of 2 DICOM headers cannot be read, the first is {tmp_path}/bad.dcm" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "1 of 2 DICOM headers cannot be read" in said and "bad.dcm" not in said
 
 
 def test_scans_of_one_study_stay_together_when_the_patient_is_not_named(tmp_path):

@@ -1,91 +1,150 @@
-"""What a DICOM header says about whose scan it is; identifiers leave this file only as hashes."""
+"""DICOM files sorted into scans: series, the volumes inside a series, and what is no scan."""
 
 from __future__ import annotations
 
-import os
-import warnings
-from collections import defaultdict
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
 
-from scanlearn.catalog.files import short_hash
-from scanlearn.console import track, warn
+import numpy as np
 
-_TAGS = (
-    *("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SeriesNumber", "Modality", "ViewPosition"),
-    *("Rows", "ImagePositionPatient"),
-)
-_NO_SCANS = ("SEG", "RTDOSE")  # they have rows of pixels, but lie over another scan
+from scanlearn.catalog.dicom_header import LOCALISER, VOLUME_TAGS, Header, hashed, read_header, read_headers
 
+__all__ = ["Header", "Sorted", "group_series", "hashed", "read_header", "read_headers", "sort_into_scans"]
 
-@dataclass(frozen=True)
-class Header:
-    """What the catalogue needs of one DICOM file. ``patient`` and ``study`` are hashes, "" where the file has none."""
-
-    patient: str
-    study: str
-    series: tuple[int, str]  # number and hashed UID: what tells the series of one folder apart
-    modality: str
-    view: str
-    is_image: bool
-    is_slice: bool  # has a place in the patient, so it belongs to a stack
+# A few planes that lie apart from a series at least this many times as long are its localisers.
+LONGER = 4
+MOST_LOCALISERS = 3
+# Slices nearer than this along their normal (mm) are at one position.
+SAME_POSITION = 1e-3
 
 
-def hashed(kind: str, identifier: str) -> str:
-    """``p_<12 hex>`` for an identifier: the same everywhere, so that one patient is found again in another folder.
+@dataclass
+class Sorted:
+    """Files sorted into scans.
 
-    Not anonymisation: whoever knows the possible identifiers can hash them too.
+    scans: indices of the files of each, in the order of folder, series number and file name. left_out: how many files
+    are no scans, by kind. split: {what told the volumes apart: how many series became several scans}.
     """
-    identifier = identifier.strip()
-    return f"{kind}_{short_hash(identifier)}" if identifier else ""
 
+    scans: list[list[int]] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
+    split: Counter[str] = field(default_factory=Counter)
 
-def read_header(path: str | Path) -> Header | None:
-    """The header of one file (pixels are not read), or None if it cannot be read as DICOM."""
-    import pydicom
-
-    try:
-        data = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_TAGS))
-        modality = str(data.get("Modality") or "").strip().upper()
-        return Header(
-            patient=hashed("p", str(data.get("PatientID") or "")),
-            study=hashed("s", str(data.get("StudyInstanceUID") or "")),
-            series=(int(data.get("SeriesNumber") or 0), hashed("u", str(data.get("SeriesInstanceUID") or ""))),
-            modality=modality,
-            view=str(data.get("ViewPosition") or "").strip().upper(),
-            is_image=bool(data.get("Rows")) and modality not in _NO_SCANS,
-            is_slice=bool(data.get("ImagePositionPatient")),
-        )
-    except Exception:  # pydicom raises nearly everything on damaged files; the caller counts and names them
-        return None
-
-
-def read_headers(paths: Sequence[str]) -> list[Header | None]:
-    """The headers of many files, in their order; it is said how many cannot be read."""
-    with warnings.catch_warnings(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        warnings.simplefilter("ignore")  # pydicom quotes odd values, and so identifiers
-        headers = list(track(pool.map(read_header, paths), len(paths), "reading DICOM headers"))
-    broken = [path for path, header in zip(paths, headers, strict=True) if header is None]
-    if broken:
-        warn(f"{len(broken)} of {len(paths)} DICOM headers cannot be read, the first is {broken[0]}.")
-    return headers
+    def sentences(self) -> list[str]:
+        """What a person should know: what was left out and what was split, counts only."""
+        said = []
+        if self.left_out:
+            kinds = ", ".join(f"{kind} {count}" for kind, count in self.left_out.most_common())
+            total = sum(self.left_out.values())
+            said.append(f"{total} DICOM files are no scans and are left out: {kinds}.")
+        if self.split:
+            ways = ", ".join(f"by {way} {count}" for way, count in self.split.most_common())
+            said.append(f"{sum(self.split.values())} DICOM series hold several scans and are split: {ways}.")
+        return said
 
 
 def group_series(paths: Sequence[str], headers: Sequence[Header | None]) -> list[list[int]]:
-    """Indices of the files of each series, in the order of folder, series number and file name.
+    """The ``scans`` of ``sort_into_scans``."""
+    return sort_into_scans(paths, headers).scans
+
+
+def sort_into_scans(paths: Sequence[str], headers: Sequence[Header | None]) -> Sorted:
+    """Sort files into scans; files that are no scans are counted by kind.
 
     Files are one series if they lie in one folder, have one series UID and each has a place in the patient. Radiographs
-    have no such place, and front and side views often share a UID; like unreadable files they stand alone.
+    have no such place, and front and side views often share a UID; like multi-frame and unreadable files they stand
+    alone. A series is split where its planes differ in direction, size or spacing, and where several images lie at one
+    position and acquisition, echo, time or the like tell them apart. Up to three planes that lie apart from a series
+    four times as long are localisers and are left out.
     """
+    out = Sorted()
     groups: dict[tuple, list[int]] = defaultdict(list)
     for index, (path, header) in enumerate(zip(paths, headers, strict=True)):
         folder = path.rpartition("/")[0]
-        if header is None or not header.is_slice:
+        if header is not None and header.kind:
+            out.left_out[header.kind] += 1
+        elif header is None or not header.is_slice:
             groups[(folder, (0, ""), path)].append(index)
         else:
             groups[(folder, header.series, "")].append(index)
     first = {key: min(paths[i] for i in members) for key, members in groups.items()}
-    ordered = sorted(groups, key=lambda key: (key[0], key[1][0], first[key]))
-    return [sorted(groups[key], key=lambda i: paths[i]) for key in ordered]
+    for key in sorted(groups, key=lambda key: (key[0], key[1][0], first[key])):
+        members = sorted(groups[key], key=lambda i: paths[i])
+        known = {i: header for i in members if (header := headers[i]) is not None}
+        out.scans += _volumes_of_series(members, known, out) if len(members) > 1 else [members]
+    return out
+
+
+def _volumes_of_series(members: list[int], headers: dict[int, Header], out: Sorted) -> list[list[int]]:
+    parts = _by_look(members, headers)
+    longest = max(map(len, parts))
+    kept = [part for part in parts if len(part) > MOST_LOCALISERS or len(part) * LONGER > longest]
+    left_out = sum(map(len, parts)) - sum(map(len, kept))
+    if left_out:
+        out.left_out[LOCALISER] += left_out
+    ways = ["direction, size or spacing"] if len(kept) > 1 else []
+    volumes: list[list[int]] = []
+    for part in kept:
+        found, way = _by_position(part, headers)
+        volumes += found
+        ways += [way] if way else []
+    for way in dict.fromkeys(ways):
+        out.split[way] += 1
+    return volumes
+
+
+def _by_look(members: list[int], headers: dict[int, Header]) -> list[list[int]]:
+    """Groups of planes of one size, direction and spacing, in the order of their first file."""
+    exact: dict[tuple, list[int]] = defaultdict(list)
+    for index in members:
+        exact[headers[index].plane.look].append(index)
+    groups: list[list[int]] = []
+    for alike in exact.values():
+        plane = headers[alike[0]].plane
+        home = next((group for group in groups if headers[group[0]].plane.fits(plane)), None)
+        if home is None:
+            groups.append(alike)
+        else:
+            home += alike
+    rank = {index: n for n, index in enumerate(members)}
+    return [sorted(group, key=rank.__getitem__) for group in groups]
+
+
+def _by_position(part: list[int], headers: dict[int, Header]) -> tuple[list[list[int]], str]:
+    """(volumes with one image at each position, what told them apart), or the part as it is if nothing does."""
+    position = _positions(part, headers)
+    crowd = _crowd(part, position, headers)
+    if crowd == 1:
+        return [part], ""
+    for way in _ways(part, headers):
+        groups: dict[tuple, list[int]] = defaultdict(list)
+        for index in part:
+            groups[tuple(headers[index].volume[k] for k in way)].append(index)
+        # A tag that differs from slice to slice would make as many volumes as there are slices.
+        if len(groups) <= 2 * crowd and all(_crowd(group, position, headers) == 1 for group in groups.values()):
+            return list(groups.values()), " and ".join(VOLUME_TAGS[k] for k in way)
+    return [part], ""
+
+
+def _ways(part: list[int], headers: dict[int, Header]) -> Iterator[tuple[int, ...]]:
+    """The tags by which a part can be split, one alone first, then two and three of them together."""
+    telling = [k for k in range(len(VOLUME_TAGS)) if len({headers[index].volume[k] for index in part}) > 1]
+    for size in (1, 2, 3):
+        yield from combinations(telling, size)
+
+
+def _positions(part: list[int], headers: dict[int, Header]) -> dict[int, int]:
+    """{file: which of the positions along the normal it is at}."""
+    normal = headers[part[0]].plane.normal()
+    along = np.array([headers[index].plane.position for index in part], float) @ normal
+    order = np.argsort(along, kind="stable")
+    step = np.diff(along[order], prepend=along[order[0]]) > SAME_POSITION
+    return {part[i]: int(rank) for i, rank in zip(order, np.cumsum(step), strict=True)}
+
+
+def _crowd(part: list[int], position: dict[int, int], headers: dict[int, Header]) -> int:
+    """How many different images lie at one position at most; a file exported twice counts once."""
+    images = {(position[index], headers[index].instance or str(index)) for index in part}
+    return max(Counter(place for place, _ in images).values())
