@@ -1,11 +1,9 @@
 import os
 import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
+from killed import Trainer
 from runs import RECIPES, image_store, moco_recipe
 from safetensors.torch import load_file
 
@@ -14,16 +12,28 @@ from scanlearn.engine.pretrain import pretrain
 from scanlearn.engine.run_folder import RunFolder
 from scanlearn.errors import ScanlearnError
 
-HERE = Path(__file__).parent
+
+@pytest.fixture(scope="module")
+def train():
+    with Trainer() as trainer:
+        yield trainer
 
 
-def in_a_process(method, store, out, resume, workers=0, where="nowhere", step=0):
-    """(exit status, what it said). Reading processes outlive a SIGKILL of their parent for a moment: no pipes to wait for."""
-    command = [sys.executable, HERE / "killed.py", method, store, out, resume, str(workers), where, str(step)]
-    said = out.with_name(f"{out.name}-{resume}.log")
-    with said.open("w") as file:
-        done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=file, stderr=file)
-    return done.returncode, said.read_text()
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    """Of each method: its store and the end of a run that nobody killed."""
+    made = {}
+
+    def of(method):
+        if method not in made:
+            folder = tmp_path_factory.mktemp(method)
+            recipe, store = RECIPES[method]
+            store(folder)
+            pretrain(folder / "store", recipe(), folder / "unbroken", seed=3)
+            made[method] = folder / "store", final_state(folder / "unbroken")
+        return made[method]
+
+    return of
 
 
 def final_state(out):
@@ -40,21 +50,37 @@ def assert_equal_bit_for_bit(first, second):
     assert [name for name in first if not torch.equal(first[name], second[name])] == []
 
 
-@pytest.mark.parametrize("where, step, workers", [("step", 7, 0), ("step", 7, 2), ("checkpoint", 6, 0)])
+DEATHS = [
+    ("step", 7, 0),
+    ("step", 7, 2),
+    ("checkpoint", 6, 0),
+    ("prune", 9, 0),
+    ("export", 0, 0),
+    ("export", 1, 0),
+    ("log", 0, 0),
+]
+
+
+@pytest.mark.parametrize("where, step, workers", DEATHS)
 @pytest.mark.parametrize("method", ["moco", "genesis"])
-def test_a_killed_and_resumed_run_ends_with_the_weights_of_the_unbroken_one(tmp_path, method, where, step, workers):
-    recipe, store = RECIPES[method]
-    store(tmp_path)
-    pretrain(tmp_path / "store", recipe(), tmp_path / "unbroken", seed=3)
-    status, said = in_a_process(method, tmp_path / "store", tmp_path / "killed", "no", workers, where, step)
+def test_a_killed_and_resumed_run_ends_with_the_weights_of_the_unbroken_one(
+    tmp_path, train, unbroken, method, where, step, workers
+):
+    store, expected = unbroken(method)
+    out = tmp_path / "killed"
+    status, said = train(method, store, out, workers=workers, where=where, step=step)
     assert status == -signal.SIGKILL, said[-2000:]
-    status, said = in_a_process(method, tmp_path / "store", tmp_path / "killed", "yes", workers)
+    begun = (out / "recipe.yaml").exists()  # killed before there was a run, the same command starts it
+    assert begun == ((where, step) != ("export", 0))
+    status, said = train(method, store, out, workers=workers, resume=begun)
     assert status == 0, said[-2000:]
-    assert f"Resuming {tmp_path / 'killed'} at step {6 if where == 'step' else 3} of 12" in said
-    assert_equal_bit_for_bit(final_state(tmp_path / "unbroken"), final_state(tmp_path / "killed"))
-    steps = [line["step"] for line in RunFolder(tmp_path / "killed").read_metrics("train")]
+    if where in ("step", "checkpoint"):
+        assert f"Resuming {out} at step {6 if where == 'step' else 3} of 12" in said
+    assert_equal_bit_for_bit(expected, final_state(out))
+    steps = [line["step"] for line in RunFolder(out).read_metrics("train")]
     assert steps == sorted(set(steps)) and steps[-1] == 12  # each step is told once
-    assert not list((tmp_path / "killed" / "checkpoints").glob("*.tmp"))
+    assert len(list((out / "checkpoints").iterdir())) == 2  # nothing half-written is left
+    assert not [path for path in out.rglob(".*") if path.name != ".lock"]
 
 
 def test_sigterm_saves_at_the_step_and_resume_goes_on(tmp_path, monkeypatch):
@@ -78,15 +104,37 @@ def test_sigterm_saves_at_the_step_and_resume_goes_on(tmp_path, monkeypatch):
     assert_equal_bit_for_bit(final_state(tmp_path / "unbroken"), final_state(tmp_path / "run"))
 
 
-def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_is_used(tmp_path, capsys):
-    image_store(tmp_path)
-    pretrain(tmp_path / "store", moco_recipe(), tmp_path / "run", seed=3)
-    before = final_state(tmp_path / "run")
+@pytest.mark.parametrize("damage", ["cut", "bit", "empty", "zeros"])
+def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_is_used(tmp_path, capsys, unbroken, damage):
+    store, expected = unbroken("moco")
+    pretrain(store, moco_recipe(), tmp_path / "run", seed=3)
     newest = checkpoints(tmp_path / "run" / "checkpoints")[-1]
-    newest.write_bytes(newest.read_bytes()[:1000])
-    pretrain(tmp_path / "store", moco_recipe(), tmp_path / "run", seed=3, resume=True)
-    assert "step_000000012.ckpt is damaged" in capsys.readouterr().err
-    assert_equal_bit_for_bit(before, final_state(tmp_path / "run"))
+    data = bytearray(newest.read_bytes())
+    data[len(data) // 2] ^= 1  # inside a tensor, where PyTorch looks at no checksum
+    newest.write_bytes({"cut": data[:1000], "bit": data, "empty": b"", "zeros": bytes(len(data))}[damage])
+    pretrain(store, moco_recipe(), tmp_path / "run", seed=3, resume=True)
+    said = capsys.readouterr().err
+    assert "checkpoint step_000000012.ckpt is damaged (" in said and "at step 9 of 12" in said
+    assert_equal_bit_for_bit(expected, final_state(tmp_path / "run"))
+
+
+def test_a_later_checkpoint_that_could_not_be_read_goes_when_the_next_one_is_safe(tmp_path, unbroken):
+    store, _ = unbroken("moco")
+    pretrain(store, moco_recipe(), tmp_path / "run", seed=3)
+    folder = tmp_path / "run" / "checkpoints"
+    (folder / "step_000000999.ckpt").write_bytes(b"damaged")
+    (folder / "step_000000012.ckpt").unlink()
+    pretrain(store, moco_recipe(), tmp_path / "run", seed=3, resume=True)
+    assert [path.name for path in checkpoints(folder)] == ["step_000000009.ckpt", "step_000000012.ckpt"]
+
+
+def test_without_one_good_checkpoint_resume_says_so(tmp_path, unbroken):
+    store, _ = unbroken("moco")
+    pretrain(store, moco_recipe(steps=2), tmp_path / "run", seed=3)
+    for path in checkpoints(tmp_path / "run" / "checkpoints"):
+        path.write_bytes(b"no")
+    with pytest.raises(ScanlearnError, match=r"No checkpoint in .* can be read, .*: start the run again in another"):
+        pretrain(store, moco_recipe(steps=2), tmp_path / "run", seed=3, resume=True)
 
 
 def test_resuming_a_finished_run_changes_nothing(tmp_path):

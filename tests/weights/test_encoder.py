@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import json
 
@@ -5,10 +6,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from scanlearn import files
 from scanlearn.errors import ScanlearnError
 from scanlearn.networks.network import build_network
 from scanlearn.networks.norm import set_batch_norm
-from scanlearn.weights import encoder as weights
 from scanlearn.weights.encoder import initialise, load_encoder, load_network, save_network, verify_export
 
 UNET = {"name": "unet", "width": 2, "spatial_dims": 2}
@@ -84,15 +85,17 @@ def test_loading_leaves_the_random_state_alone(saved):
 
 def test_a_failed_write_leaves_the_old_files(saved, monkeypatch):
     _, run = saved
-    files = {path.name: path.read_bytes() for path in (run / "encoder").iterdir()}
+    before = {path.name: path.read_bytes() for path in (run / "encoder").iterdir()}
 
     def full_disk(descriptor):
-        raise OSError("no space left on device")
+        raise OSError(errno.ENOSPC, "no space left on device")
 
-    monkeypatch.setattr(weights.os, "fsync", full_disk)
-    with pytest.raises(OSError, match="no space"):
+    monkeypatch.setattr(files.os, "fsync", full_disk)
+    with pytest.raises(
+        ScanlearnError, match=r"model.safetensors could not be written to .*: the disk is full \(.* needed"
+    ):
         save_network(trained(small()), run / "encoder")
-    assert {path.name: path.read_bytes() for path in (run / "encoder").iterdir()} == files
+    assert {path.name: path.read_bytes() for path in (run / "encoder").iterdir()} == before
 
 
 def test_a_damaged_file_is_refused(saved):

@@ -17,6 +17,7 @@ from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
 from scanlearn import __version__
+from scanlearn.engine.checkpoint import CheckedIO
 from scanlearn.errors import ScanlearnError, unknown
 from scanlearn.networks.network import Network, build_network
 
@@ -98,6 +99,9 @@ def start_fabric(precision: str = "auto", strategy: str = "auto", unused_paramet
     how: dict[str, Any] = {"precision": precision}
     if precision.endswith("-mixed"):
         how = {"plugins": [Autocast(precision, device=accelerator)]}  # type: ignore[arg-type]
+    # FSDP writes by itself; everything else through our own writer.
+    if strategy != "fsdp":
+        how["plugins"] = [*how.get("plugins", []), CheckedIO()]
     fabric = Fabric(accelerator=accelerator, devices=devices, num_nodes=nodes, strategy=chosen, **how)
     fabric.launch()
     return fabric

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from scanlearn.engine.recipe import Recipe
+from scanlearn.errors import ScanlearnError
 from scanlearn.networks.network import Network, build_network
 from scanlearn.networks.norm import set_batch_norm
 from scanlearn.objectives.objective import Objective, build_objective
@@ -74,14 +77,27 @@ def build_learner(
         settings = recipe.network
         encoder = {**settings.encoder} | ({"normalise": settings.normalise} if settings.normalise else {})
         parts = {"encoder": encoder, "decoder": settings.decoder}
-        network = build_network(parts, spatial_dims=recipe.spatial_dims, in_channels=recipe.channels)
+        with usable("network"):
+            network = build_network(parts, spatial_dims=recipe.spatial_dims, in_channels=recipe.channels)
     groups = max(recipe.network.batch_norm_groups // world_size, 1)
     set_batch_norm(network, recipe.network.batch_norm, groups, device)
-    objectives = {
-        name: build_objective(name, {k: v for k, v in settings.items() if k != "weight"}, network)
-        for name, settings in recipe.objectives.items()
-    }
+    objectives = {}
+    for name, settings_of in recipe.objectives.items():
+        with usable(f"objectives.{name}"):
+            objectives[name] = build_objective(name, {k: v for k, v in settings_of.items() if k != "weight"}, network)
     return Learner(network, objectives, seed, recipe.network.freeze_encoder)
+
+
+@contextmanager
+def usable(settings: str) -> Iterator[None]:
+    """Settings of a wrong type or size, which fail somewhere inside the part they are for, end in one sentence."""
+    try:
+        yield
+    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RuntimeError, MemoryError) as error:
+        why = (str(error).splitlines() or [""])[0][:200]
+        raise ScanlearnError(
+            f"The settings {settings} of the recipe cannot be used ({type(error).__name__}: {why}): look at their types."
+        ) from error
 
 
 def weights_at(recipe: Recipe, step: int) -> dict[str, float]:

@@ -6,16 +6,21 @@ Every field below is a key of the YAML, and ``--key.subkey value`` on the comman
 from __future__ import annotations
 
 import dataclasses
+import math
+import re
 import types
 import typing
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from scanlearn.engine.recipe_file import recipe_dict as recipe_dict
+from scanlearn.engine.recipe_file import recipe_names as recipe_names
+from scanlearn.engine.recipe_file import with_base as with_base
 from scanlearn.errors import ScanlearnError, nearest, unknown
+from scanlearn.files import too_deep, write_atomic
 
 
 @dataclass
@@ -113,7 +118,38 @@ class Recipe:
 
     def save(self, path: Path) -> None:
         """Write the YAML that gives this recipe back."""
-        path.write_text(yaml.safe_dump(self.to_dict(), sort_keys=False, width=110))
+        write_atomic(path, yaml.safe_dump(self.to_dict(), sort_keys=False, width=110))
+
+
+# What numbers may be, ends included; nothing that is not finite is taken anywhere.
+RANGES: dict[str, tuple[float, float]] = {
+    "spatial_dims": (2, 3),
+    "channels": (1, 4096),
+    "size": (1, 1 << 16),
+    "steps": (1, 1e12),
+    "epochs": (1, 1e9),
+    "batch_size": (1, 1e7),
+    "accumulate": (1, 1e7),
+    "network.batch_norm_groups": (1, 1e6),
+    "optimizer.lr": (0, math.inf),
+    "optimizer.momentum": (0, 1),
+    "optimizer.betas": (0, 1),
+    "optimizer.weight_decay": (0, math.inf),
+    "optimizer.encoder_lr_scale": (0, math.inf),
+    "schedule.warmup_steps": (0, 1e12),
+    "schedule.milestones": (0, 1),
+    "schedule.gamma": (0, math.inf),
+    "schedule.power": (0, math.inf),
+    "clip_norm": (1e-12, math.inf),
+    "foreground": (0, 1),
+    "stages.steps": (1, 1e12),
+    "monitor.every": (-1, 1e12),
+    "monitor.scans": (1, 1e7),
+    "log_every": (1, 1e12),
+    "checkpoint_every": (0, 1e12),
+}
+LARGEST = 1e300  # of any other number
+NESTED = 32
 
 
 def _plain(value: Any) -> Any:
@@ -122,55 +158,9 @@ def _plain(value: Any) -> Any:
     return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
 
 
-def recipe_names() -> list[str]:
-    """Names of the recipes that come with the package."""
-    folder = resources.files("scanlearn") / "recipes"
-    return sorted(entry.name[: -len(".yaml")] for entry in folder.iterdir() if entry.name.endswith(".yaml"))
-
-
-def read_yaml(path: Any, where: str) -> dict[str, Any]:
-    """A mapping from a YAML file (safe loader); anything else is refused in one sentence."""
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ScanlearnError(f"{where} is not a readable YAML file: {str(error).splitlines()[0]}") from error
-    if not isinstance(data, dict):
-        raise ScanlearnError(f"{where} must hold a mapping of settings, not a {type(data).__name__}.")
-    return data
-
-
-def recipe_dict(name_or_path: str | Path) -> dict[str, Any]:
-    """The raw settings of a packaged recipe (by name) or of a YAML file (by path)."""
-    text = str(name_or_path)
-    if text.endswith((".yaml", ".yml")):
-        if not Path(text).is_file():
-            raise ScanlearnError(f"There is no recipe file {text}.")
-        return read_yaml(Path(text), f"Recipe {text}")
-    if text not in recipe_names():
-        raise unknown("recipe", text, recipe_names())
-    return read_yaml(resources.files("scanlearn") / "recipes" / f"{text}.yaml", f"Recipe {text}")
-
-
-def with_base(data: dict[str, Any]) -> dict[str, Any]:
-    """Fill in from the recipe named under ``base``: mappings are merged, everything else is replaced.
-
-    A part that is named anew (``name``) starts from its own defaults, not from the other part's settings.
-    """
-    if "base" not in data:
-        return data
-    base = with_base(recipe_dict(data["base"]))
-    return {**base, **{k: _merge(base.get(k), v) for k, v in data.items() if k != "base"}}
-
-
-def _merge(old: Any, new: Any) -> Any:
-    if not isinstance(old, dict) or not isinstance(new, dict) or new.get("name", old.get("name")) != old.get("name"):
-        return new
-    return {**old, **{key: _merge(old.get(key), value) for key, value in new.items()}}
-
-
 def load_recipe(name_or_path: str | Path, overrides: dict[str, Any] | None = None) -> Recipe:
     """Read a recipe and apply ``{"optimizer.lr": 0.1}``; unknown keys are refused with the nearest known one."""
-    data = with_base(recipe_dict(name_or_path))
+    data = recipe_dict(name_or_path)
     for key, value in (overrides or {}).items():
         override(data, key, value)
     if "steps" in (overrides or {}) and "epochs" not in (overrides or {}):
@@ -180,13 +170,19 @@ def load_recipe(name_or_path: str | Path, overrides: dict[str, Any] | None = Non
 
 def parse_recipe(data: dict[str, Any]) -> Recipe:
     """Checked settings from plain data."""
+    if too_deep(data, NESTED):
+        raise ScanlearnError(f"The recipe is nested deeper than {NESTED} levels.")
     data = dict(data)
-    network = dict(data.get("network") or {})
+    network = data.get("network")
+    if not isinstance(network, dict):
+        raise ScanlearnError("The recipe's network must be a mapping with an encoder.")
+    network = dict(network)
     for part in ("encoder", "decoder"):
         if isinstance(network.get(part), str):
             network[part] = {"name": network[part]}
     data["network"] = network
     recipe = _parse(Recipe, data, "")
+    _check_numbers(recipe.to_dict(), "")
     if not recipe.objectives:
         raise ScanlearnError(f"Recipe {recipe.name!r} has no objectives, so there is nothing to learn.")
     if recipe.stages and sum(stage.steps for stage in recipe.stages) != recipe.steps:
@@ -196,6 +192,22 @@ def parse_recipe(data: dict[str, Any]) -> Recipe:
             if name not in recipe.objectives:
                 raise unknown("objective in this recipe", name, recipe.objectives)
     return recipe
+
+
+def _check_numbers(value: Any, where: str) -> None:
+    """Refuse a number beyond its range, or one that is not finite, wherever it stands."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            _check_numbers(inner, f"{where}.{key}" if where else str(key))
+    elif isinstance(value, list | tuple):
+        for i, inner in enumerate(value):
+            _check_numbers(inner, f"{where}[{i}]")
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        low, high = RANGES.get(re.sub(r"\[\d+\]", "", where), (-LARGEST, LARGEST))
+        finite = isinstance(value, int) or math.isfinite(value)
+        if not finite or not low <= value <= high:
+            bounds = f"between {low:g} and {high:g}" if high < LARGEST else f"a number, {low:g} or more"
+            raise ScanlearnError(f"Setting {where} must be {bounds}, not {str(value)[:40]}.")
 
 
 def override(data: dict[str, Any], key: str, value: Any) -> None:

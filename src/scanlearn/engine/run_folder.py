@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import fcntl
+import errno
 import json
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any
 
+from scanlearn.console import warn
 from scanlearn.errors import ScanlearnError
+from scanlearn.files import WriteError, lock, parse_json, read_json, write_atomic
 
-
-def write_atomic(path: Path, text: str) -> None:
-    """Write a text file so that a reader, or a crash, sees the old or the new one and nothing between."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+LINE_BYTES = 1 << 20  # a line of metrics.jsonl has a few hundred
 
 
 def write_json(path: Path, data: Any) -> None:
@@ -48,7 +44,7 @@ class RunFolder:
 
     def __init__(self, path: Path | str):
         self.path = Path(path)
-        self._lock: TextIO | None = None
+        self._lock: IO[Any] | None = None
 
     recipe = property(lambda self: self.path / "recipe.yaml")
     environment = property(lambda self: self.path / "environment.json")
@@ -66,18 +62,39 @@ class RunFolder:
             raise ScanlearnError(f"{self.path} already holds a run: choose another --out, or go on with --resume.")
         if resume and not self.recipe.exists():
             raise ScanlearnError(f"{self.path} holds no run to resume: leave --resume out to start one.")
+        self.acquire()
+
+    def acquire(self) -> None:
+        """Take the lock of the folder; a folder that cannot be written is refused before any work.
+
+        Raises:
+            ScanlearnError: another process holds it, or nothing can be written there.
+        """
+        if self._lock is not None:
+            return
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
-            self._lock = (self.path / ".lock").open("w", encoding="utf-8")
+            for folder in (self.path, self.checkpoints):
+                if not os.access(folder, os.W_OK | os.X_OK):
+                    raise PermissionError(errno.EACCES, "it can only be read")
+            held = (self.path / ".lock").open("wb", buffering=0)
         except OSError as error:
-            raise ScanlearnError(f"{self.path} cannot be written ({error.strerror}): choose another --out.") from error
+            raise WriteError("A run", self.path, error, advice="choose another --out") from error
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not lock(held, self.path):
+                warn(f"the file system of {self.path} knows no locks: see to it that no second process writes there.")
+            held.write(b"locked while a process writes here\n")  # a full disk is better met now than after an hour
+            os.fsync(held.fileno())
         except OSError as error:
-            self._lock.close()
-            raise ScanlearnError(
-                f"Another process is writing {self.path}: wait for it or choose another --out."
-            ) from error
+            held.close()
+            raise WriteError("A run", self.path, error) from error
+        except ScanlearnError:
+            held.close()
+            raise
+        self._lock = held
+        for folder in (self.checkpoints, self.encoder):  # what a kill left half-written; nobody else writes there now
+            for left in folder.glob(".*.tmp*"):
+                left.unlink(missing_ok=True)
 
     def release(self) -> None:
         """Give the lock back."""
@@ -85,19 +102,58 @@ class RunFolder:
             self._lock.close()
             self._lock = None
 
+    @contextmanager
+    def held(self) -> Iterator[RunFolder]:
+        """The lock of the folder for what stands inside."""
+        self.acquire()
+        try:
+            yield self
+        finally:
+            self.release()
+
+    def read_environment(self) -> dict[str, Any]:
+        """What ``environment.json`` says; damage is refused in one sentence."""
+        return read_json(self.environment, f"{self.path.name}/{self.environment.name}")
+
     def read_metrics(self, kind: str | None = None) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl (of one kind); a last line cut by a crash is left out."""
+        """The lines of metrics.jsonl (of one kind): ``step`` int, ``kind`` str, numbers or None, ``warning`` str.
+
+        A last line cut by a crash is left out. Other lines that are no record are left out as well, and it is said.
+        """
         if not self.metrics.exists():
             return []
-        lines = []
-        for text in self.metrics.read_text(encoding="utf-8").splitlines():
-            try:
-                line = json.loads(text)
-            except json.JSONDecodeError:
-                continue
-            if kind is None or line.get("kind") == kind:
+        lines, damaged = [], 0
+        try:
+            texts = self.metrics.read_bytes().split(b"\n")
+        except OSError as error:
+            raise ScanlearnError(f"{self.metrics} cannot be read ({error.strerror}).") from error
+        for text in texts[:-1]:  # a whole line ends in a line break: what stands behind the last one is cut
+            line = _record(text)
+            damaged += line is None
+            if line is not None and (kind is None or line["kind"] == kind):
                 lines.append(line)
+        if damaged:
+            warn(
+                f"{damaged} of {len(texts) - 1} lines of {self.path.name}/{self.metrics.name} are damaged and left out."
+            )
         return lines
+
+
+def _record(text: bytes) -> dict[str, Any] | None:
+    """One line of the log, or None for what is none."""
+    if len(text) > LINE_BYTES:
+        return None
+    try:
+        line = parse_json(text.decode("utf-8"), "the line")
+    except (ScanlearnError, UnicodeDecodeError):
+        return None
+    step, kind = line.get("step"), line.get("kind")
+    if type(step) is not int or not 0 <= step < 2**53 or not isinstance(kind, str):
+        return None
+    values = {name: value for name, value in line.items() if name not in ("kind", "warning")}
+    fine = all(value is None or type(value) in (int, float, bool) for value in values.values())
+    fine = fine and all(abs(value) < 2**1000 for value in values.values() if type(value) is int)
+    return line if fine and isinstance(line.get("warning", ""), str) else None
 
 
 class MetricLog:
@@ -107,24 +163,49 @@ class MetricLog:
         # A resumed run says the steps after its checkpoint again: their old lines go, so that each step is there once.
         kept = [line for line in run.read_metrics() if line["step"] <= start_step]
         write_atomic(run.metrics, "".join(json.dumps(line) + "\n" for line in kept))
-        self._file = run.metrics.open("a", encoding="utf-8")
+        self._path = run.metrics
+        self._file = run.metrics.open("ab", buffering=0)
         self._board: Any = _summary_writer(run.path / "tensorboard", start_step)
 
     def write(self, step: int, kind: str, values: dict[str, Any]) -> None:
-        """One line ``{"step", "kind", ...}``; numbers are rounded to six digits."""
+        """One line ``{"step", "kind", ...}``; numbers are rounded to six digits.
+
+        Raises:
+            WriteError: there is no room for the line; nothing of it is left in the file.
+        """
         rounded = {k: float(f"{v:.6g}") if isinstance(v, float) else v for k, v in values.items()}
-        self._file.write(json.dumps(without_nan({"step": step, "kind": kind, **rounded})) + "\n")
-        self._file.flush()
+        line = (json.dumps(without_nan({"step": step, "kind": kind, **rounded})) + "\n").encode()
+        before = self._path.stat().st_size
+        try:
+            written = self._file.write(line)
+            if written != len(line):
+                self._file.write(line[written:])  # says why
+            self._to_board(step, kind, values)
+        except OSError as error:
+            os.truncate(self._path, before)
+            raise WriteError(self._path.name, self._path.parent, error, len(line)) from error
+
+    def _to_board(self, step: int, kind: str, values: dict[str, Any]) -> None:
         if self._board is not None:
             for name, value in values.items():
                 if isinstance(value, int | float):
                     self._board.add_scalar(f"{kind}/{name}", value, step)
 
+    def sync(self) -> None:
+        """Force the lines to the disk, so that no checkpoint is younger than they are."""
+        try:
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise WriteError(self._path.name, self._path.parent, error) from error
+
     def close(self) -> None:
         """Flush and close."""
         self._file.close()
         if self._board is not None:
-            self._board.close()
+            try:
+                self._board.close()
+            except OSError:
+                warn("TensorBoard's copy of the log is not complete; metrics.jsonl is.")
 
 
 def _summary_writer(folder: Path, start_step: int) -> Any:
@@ -132,4 +213,7 @@ def _summary_writer(folder: Path, start_step: int) -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return None
-    return SummaryWriter(str(folder), purge_step=start_step + 1)
+    try:
+        return SummaryWriter(str(folder), purge_step=start_step + 1)
+    except OSError as error:
+        raise WriteError("TensorBoard's log", folder, error) from error

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
-import signal
 import time
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,17 +16,21 @@ from torch import Tensor
 
 from scanlearn.catalog.splits import assert_disjoint
 from scanlearn.console import say, warn
+from scanlearn.engine.batches import TIMEOUT, Batches, Unreadable
 from scanlearn.engine.checkpoint import checkpoints, load_latest, save_checkpoint
-from scanlearn.engine.device import environment, per_rank, reshard, start_fabric, to_memory_format, unsharded
-from scanlearn.engine.learner import Learner, build_learner, weights_at
+from scanlearn.engine.device import per_rank, reshard, start_fabric, to_memory_format, unsharded
+from scanlearn.engine.learner import Learner, build_learner, usable, weights_at
 from scanlearn.engine.monitor import Monitor
 from scanlearn.engine.optim import build_optimizer, parameter_groups, set_learning_rate
 from scanlearn.engine.progress import TrainingProgress
 from scanlearn.engine.recipe import Recipe
 from scanlearn.engine.record import write_record
-from scanlearn.engine.run_folder import MetricLog, RunFolder, run_of, write_json
+from scanlearn.engine.resume import facts_of, refuse_changes, refuse_lost_weights, resumable
+from scanlearn.engine.run_folder import MetricLog, RunFolder, write_json
 from scanlearn.engine.schedule import factor
+from scanlearn.engine.stop import StopSignal
 from scanlearn.errors import ScanlearnError
+from scanlearn.files import WriteError
 from scanlearn.networks.network import Network
 from scanlearn.randomness import Draws
 from scanlearn.scans.intensity import to_unit
@@ -69,6 +72,7 @@ def train(
     resume: bool = False,
     workers: int = 0,
     strategy: str = "auto",
+    timeout: float = TIMEOUT,
     network: Network | None = None,
 ) -> Result:
     """Train ``recipe`` on ``training`` and write the run folder ``out``.
@@ -83,23 +87,47 @@ def train(
         resume: go on from the newest checkpoint, bit for bit; refuses changed settings.
         workers: reading processes; 0 reads in a thread beside the training.
         strategy: auto | ddp | fsdp.
+        timeout: seconds without a batch after which reading counts as hung.
         network: an already built network to train instead of the recipe's description.
 
     Raises:
-        ScanlearnError: overlap between parts, a folder in use, settings that do not fit, a non-finite loss.
+        ScanlearnError: overlap between parts, a folder in use, settings that do not fit, a non-finite loss, a scan
+            that cannot be read any more, a full disk. What was done until then is kept, and the sentence says how to
+            go on.
     """
-    # ---------------------------------------------------------------- what may be trained on
     assert_disjoint(store.catalog, training.parts)
-    steps = total_steps(recipe, len(training.rows))
     fabric = start_fabric(recipe.precision, strategy, any(0 in s.weights.values() for s in recipe.stages))
     run = RunFolder(out)
     if fabric.is_global_zero:
         run.create(resume)
-        write_facts(run, recipe, store, training, fabric, seed, resume, init)
-    fabric.barrier()
+    try:
+        return _train(recipe, store, training, run, fabric, seed, init, resume, workers, timeout, network)
+    finally:
+        run.release()  # also where an error lives on in a notebook
+
+
+def _train(
+    recipe: Recipe,
+    store: Store,
+    training: Training,
+    run: RunFolder,
+    fabric: Fabric,
+    seed: int,
+    init: Path | str | None,
+    resume: bool,
+    workers: int,
+    timeout: float,
+    network: Network | None,
+) -> Result:
+    # ---------------------------------------------------------------- the same run as before?
+    steps = total_steps(recipe, len(training.rows))
+    facts = facts_of(store, training.rows, fabric, seed, init)
     begun = resume and bool(checkpoints(run.checkpoints))  # killed before its first checkpoint, a run begins again
+    if resume and fabric.is_global_zero:
+        refuse_changes(run, recipe, facts)
     if resume and not begun:
         refuse_lost_weights(run, init)
+    fabric.barrier()
 
     # ---------------------------------------------------------------- network, objectives, optimiser
     learner = build_learner(recipe, seed, fabric.world_size, network, fabric.device)
@@ -112,7 +140,7 @@ def train(
     layout = to_memory_format(learner, recipe.memory_format, recipe.spatial_dims, fabric)
     make_views = Views(recipe, store, seed, fabric.device, layout)
     notes = {**training.notes, "recipe": recipe.name, "seed": seed, "input_size": list(make_views.input_size)}
-    if fabric.is_global_zero and not resume:
+    if fabric.is_global_zero and not begun:
         save_network(learner.network, run.encoder, step=0, finished=False, **notes)
         verify_export(run.encoder, learner.network)  # fail in the first second, not after a week
     for objective in learner.objectives.values():
@@ -123,41 +151,46 @@ def train(
 
     # ---------------------------------------------------------------- where to start
     state = {"learner": wrapped, "optimizer": optimizer, "step": 0}
-    first = load_latest(fabric, run.checkpoints, state) if resume else 0
+    first = load_latest(fabric, run.checkpoints, state) if begun else 0
     if resume and fabric.is_global_zero:
         say(f"Resuming {run.path} at step {first:,} of {steps:,}.")
 
     # ---------------------------------------------------------------- data
     parts = recipe.accumulate
     per_rank(recipe.batch_size, parts, fabric.world_size)
-    loader = Loader(
-        store,
-        training.rows,
-        batch_size=recipe.batch_size // parts,
-        size=tuple(recipe.size) if recipe.size else None,
-        seed=seed,
-        start=first * parts,
-        stop=steps * parts,
-        rank=fabric.global_rank,
-        world_size=fabric.world_size,
-        workers=workers,
-        masks=training.masks,
-        foreground=recipe.foreground,
-        labels=training.labels,
-    )
+
+    def loader_at(batch: int) -> Loader:
+        return Loader(
+            store,
+            training.rows,
+            batch_size=recipe.batch_size // parts,
+            size=tuple(recipe.size) if recipe.size else None,
+            seed=seed,
+            start=batch,
+            stop=steps * parts,
+            rank=fabric.global_rank,
+            world_size=fabric.world_size,
+            workers=workers,
+            masks=training.masks,
+            foreground=recipe.foreground,
+            labels=training.labels,
+        )
 
     # ---------------------------------------------------------------- the loop
     every_check = max(recipe.checkpoint_every or math.ceil(steps / 10), 1)
     every_look = recipe.monitor.every or math.ceil(steps / 10)
     steps_per_epoch = max(len(training.rows) // recipe.batch_size, 1)
-    log = MetricLog(run, first) if fabric.is_global_zero else None
-    progress = TrainingProgress(recipe, steps, first, fabric, log, store)
-    stop = StopSignal(fabric)
     monitor: Monitor | None = None
-    batches = iter(loader)
-    wrapped.train()
     step = first
-    with progress, stop:
+    with ExitStack() as ending:
+        ending.enter_context(resumable(run, state))
+        batches = ending.enter_context(closing(Batches(loader_at, store, first * parts, timeout)))
+        if fabric.is_global_zero and not resume:
+            write_facts(run, recipe, store, training, facts)  # from here on the folder holds a run
+        log = ending.enter_context(closing(MetricLog(run, first))) if fabric.is_global_zero else None
+        progress = ending.enter_context(TrainingProgress(recipe, steps, first, fabric, log, store))
+        stop = ending.enter_context(StopSignal(fabric))
+        wrapped.train()
         for step in range(first + 1, steps + 1):
             weights = weights_at(recipe, step - 1)
             rate = recipe.optimizer.lr * factor(recipe.schedule, step - 1, steps, steps_per_epoch)
@@ -165,7 +198,10 @@ def train(
             torch.manual_seed(seed * 1_000_003 + step)  # whatever draws from the global generator (dropout)
             optimizer.zero_grad()
             for part in range(parts):
-                batch = progress.wait(batches)
+                try:
+                    batch = progress.wait(batches)
+                except Unreadable as error:
+                    raise unreadable(error, fabric, run, step, part, state, progress) from error
                 views = make_views(batch)
                 with fabric.no_backward_sync(wrapped, enabled=part < parts - 1):
                     loss, values = wrapped(views, batch, weights)
@@ -175,32 +211,56 @@ def train(
                 fabric.clip_gradients(wrapped, optimizer, max_norm=recipe.clip_norm, error_if_nonfinite=False)
             optimizer.step()
             learner.after_update()
-            ending = step == steps or stop.asked(step)
-            if step % recipe.log_every == 0 or ending or step % every_check == 0 or fabric.device.type == "cpu":
+            ending_now = step == steps or stop.asked(step)
+            if step % recipe.log_every == 0 or ending_now or step % every_check == 0 or fabric.device.type == "cpu":
                 progress.check_finite(step)  # before anything is saved
-            if step % recipe.log_every == 0 or ending:
+            if step % recipe.log_every == 0 or ending_now:
                 progress.report(step, rate)
             if recipe.monitor.every >= 0 and (step % every_look == 0 or step == 1 or step == steps):
                 if monitor is None:
                     monitor = Monitor(store, training.rows, recipe.monitor.scans, seed, make_views.input_size)
                 look(monitor, wrapped, fabric, log, progress, step, make_views.pair(views))
-            if step % every_check == 0 or ending:
+            if step % every_check == 0 or ending_now:
+                if log is not None:
+                    log.sync()  # no checkpoint is younger than the lines that lead to it
                 save_checkpoint(fabric, run.checkpoints, step, state)
-            if ending:
+            if ending_now:
                 break
 
-    # ---------------------------------------------------------------- what stays
-    finished = step >= steps
-    exported = unsharded(learner.network)
-    if fabric.is_global_zero:
-        save_network(exported, run.encoder, step=step, finished=finished, **notes)
-        if log is not None:
-            log.close()
-        run.release()
+        # ---------------------------------------------------------------- what stays
+        finished = step >= steps
+        exported = unsharded(learner.network)
+        if fabric.is_global_zero:
+            save_network(exported, run.encoder, step=step, finished=finished, **notes)
     fabric.barrier()
     if not finished and fabric.is_global_zero:
         warn(f"stopped by a signal at step {step:,}; the state is saved, go on with --resume.")
     return Result(exported, learner, step, not finished)
+
+
+def write_facts(run: RunFolder, recipe: Recipe, store: Store, training: Training, facts: dict[str, Any]) -> None:
+    """The record of the data, environment.json and, last, recipe.yaml, which makes the folder that of a run."""
+    try:
+        write_record(run, store, training.parts, facts["seed"])
+    except OSError as error:
+        raise WriteError("The catalogue of the run", run.path, error) from error
+    write_json(run.environment, facts)
+    recipe.save(run.recipe)
+
+
+def unreadable(
+    error: Unreadable, fabric: Fabric, run: RunFolder, step: int, part: int, state: Any, progress: TrainingProgress
+) -> ScanlearnError:
+    """Save what is done, where that is whole, and say what is wrong and what is kept."""
+    # Parts of a batch move batch-norm statistics and queues before the step is made, and other ranks are further on.
+    if part == 0 and fabric.world_size == 1 and step > 1:
+        progress.check_finite(step - 1)
+        save_checkpoint(fabric, run.checkpoints, step - 1, state)
+    kept = checkpoints(run.checkpoints)
+    saved = f"the state after step {int(kept[-1].stem[5:]):,} is saved" if kept else "no state was saved yet"
+    return ScanlearnError(
+        f"Reading stopped at step {step:,}, {error}; {saved}: bring the data back and go on with --resume."
+    )
 
 
 def total_steps(recipe: Recipe, scans: int) -> int:
@@ -212,62 +272,16 @@ def total_steps(recipe: Recipe, scans: int) -> int:
     return recipe.steps
 
 
-def write_facts(
-    run: RunFolder,
-    recipe: Recipe,
-    store: Store,
-    training: Training,
-    fabric: Fabric,
-    seed: int,
-    resume: bool,
-    init: Path | str | None = None,
-) -> None:
-    """recipe.yaml, environment.json and the record of the data; on resume, refuse what has changed."""
-    facts = {**environment(fabric), "seed": seed, "store": store.info["key"], "scans": len(training.rows)}
-    facts["patients"] = store.catalog.count_patients(training.rows)
-    if resume:
-        before = json.loads(run.environment.read_text())
-        refuse_changes(run.recipe.read_text(), recipe, before, facts)
-        return
-    facts["init"] = run_of(init).name if init is not None else "none"
-    write_record(run, store, training.parts, seed)
-    write_json(run.environment, facts)
-    recipe.save(run.recipe)
-
-
-def refuse_lost_weights(run: RunFolder, init: Path | str | None) -> None:
-    """A run that was begun from weights and has no checkpoint yet cannot go on without them."""
-    before = json.loads(run.environment.read_text()).get("init", "none")
-    if before != "none" and init is None:
-        raise ScanlearnError(
-            f"{run.path} was begun from {before} and stopped before its first checkpoint: delete the folder and start "
-            "the run again with --init."
-        )
-
-
-def refuse_changes(saved_yaml: str, recipe: Recipe, before: dict[str, Any], now: dict[str, Any]) -> None:
-    """A resumed run must be the run that was begun: same settings, data and seed."""
-    import yaml
-
-    saved = yaml.safe_load(saved_yaml)
-    changed = [key for key, value in recipe.to_dict().items() if saved.get(key) != value]
-    changed += [key for key in ("seed", "store", "scans", "precision") if before.get(key) != now.get(key)]
-    if changed:
-        raise ScanlearnError(
-            f"--resume continues a run unchanged, but {', '.join(changed)} differ(s) from the run folder: "
-            "start a new run with --init instead."
-        )
-
-
 class Views:
     """From a raw batch to named views on the device: intensities to [0, 1], then the recipe's view graph."""
 
     def __init__(self, recipe: Recipe, store: Store, seed: int, device: torch.device, layout: torch.memory_format):
-        self.graph = ViewGraph(recipe.views)
         self.seed, self.device, self.layout = seed, device, layout
         # What the network will see is known before the first step: the views of one blank scan tell.
-        blank = torch.zeros((1, store.channels, *(recipe.size or store.shape(0))))
-        self.input_size = tuple(next(iter(self.graph(blank, Draws([0])).values())).shape[2:])
+        with usable("views"):
+            self.graph = ViewGraph(recipe.views)
+            blank = torch.zeros((1, store.channels, *(recipe.size or store.shape(0))))
+            self.input_size = tuple(next(iter(self.graph(blank, Draws([0])).values())).shape[2:])
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """Moves the batch to the device in place and returns the views, (N, C, *spatial) each."""
@@ -306,34 +320,3 @@ def look(
     if log is not None:
         log.write(step, "monitor", values)
         progress.show_monitor(step, values)
-
-
-class StopSignal:
-    """SIGTERM and SIGUSR1 (preemption) end the run at the step, with a checkpoint."""
-
-    def __init__(self, fabric: Fabric):
-        self._fabric, self._caught = fabric, False
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> StopSignal:
-        for number in (signal.SIGTERM, signal.SIGUSR1):
-            try:
-                self._before[number] = signal.signal(number, self._catch)
-            except ValueError:  # not in the main thread (a notebook server): then nobody sends them
-                break
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _catch(self, *_: Any) -> None:
-        self._caught = True
-
-    def asked(self, step: int) -> bool:
-        """True on all ranks once one of them was signalled; several ranks agree every tenth step."""
-        if self._fabric.world_size == 1:
-            return self._caught
-        if step % 10:
-            return False
-        return bool(self._fabric.strategy.reduce_boolean_decision(self._caught, all=False))

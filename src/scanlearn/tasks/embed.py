@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from scanlearn.errors import ScanlearnError
+from scanlearn.files import make_folder, replacing
 from scanlearn.scans.store import Store, open_store
 from scanlearn.tasks.probe import features_of
 
@@ -39,15 +40,11 @@ def embed(run: str | Path, store: str | Path | Store, out: str | Path, *, batch_
 
 def write_features(out: Path, scan_ids: np.ndarray, split: np.ndarray, features: np.ndarray) -> None:
     """Write one row for each scan to ``out`` (.parquet or .npz); a reader sees the whole file or none."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f".{out.name}.tmp{out.suffix}")
-    try:
+    make_folder(out.parent)
+    with replacing(out, features.nbytes) as temporary:
         if out.suffix == ".npz":
             np.savez(temporary, scan_id=scan_ids, split=split, features=features)
         else:
             values = pa.array(np.ascontiguousarray(features, dtype=np.float32).ravel())
             vectors = pa.FixedSizeListArray.from_arrays(values, features.shape[1])
             pq.write_table(pa.table({"scan_id": scan_ids, "split": split, "features": vectors}), temporary)
-        temporary.replace(out)
-    finally:
-        temporary.unlink(missing_ok=True)

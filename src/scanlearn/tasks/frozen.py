@@ -12,6 +12,7 @@ from scanlearn.catalog.labels import Labels
 from scanlearn.catalog.splits import assert_disjoint
 from scanlearn.engine.device import start_fabric
 from scanlearn.engine.recipe import Recipe
+from scanlearn.engine.resume import facts_of
 from scanlearn.engine.run_folder import RunFolder, write_json
 from scanlearn.engine.train import Training, write_facts
 from scanlearn.errors import ScanlearnError
@@ -33,7 +34,21 @@ def finetune_frozen(
     assert_disjoint(store.catalog, training.parts)
     run = RunFolder(out)
     run.create(resume=False)
-    write_facts(run, plan, store, training, start_fabric("32-true"), facts["seed"], resume=False, init=init)
+    with run.held():
+        return _fit_and_test(store, init, column, training, parts, facts, plan, run)
+
+
+def _fit_and_test(
+    store: Store,
+    init: str,
+    column: Labels,
+    training: Training,
+    parts: dict[str, np.ndarray],
+    facts: dict[str, Any],
+    plan: Recipe,
+    run: RunFolder,
+) -> dict[str, Any]:
+    rows = training.rows
     features = {part: features_of(init, store, which) for part, which in {"train": rows, **parts}.items()}
     weight, bias = logistic_regression(
         features.pop("train"), column.codes[rows], facts["multilabel"], len(column.classes)
@@ -46,7 +61,9 @@ def finetune_frozen(
     )
     results = {**facts, "steps": 0, **tested}
     write_json(run.results, results)
-    run.release()
+    # Last, as it makes the folder that of a run: whatever stopped before is simply done again.
+    about = facts_of(store, rows, start_fabric("32-true"), facts["seed"], init)
+    write_facts(run, plan, store, training, about)
     return results
 
 

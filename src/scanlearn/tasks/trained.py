@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from scanlearn.engine.run_folder import write_json
 from scanlearn.errors import ScanlearnError
+from scanlearn.files import read_json, write_atomic
 from scanlearn.networks.network import Network
 from scanlearn.weights.encoder import load_network
 
@@ -24,9 +24,7 @@ def save_head(head: nn.Module | dict[str, Tensor], folder: Path, facts: dict[str
     """Write the head's tensors and the task's facts beside the network."""
     state = head if isinstance(head, dict) else head.state_dict()
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-    temporary = folder / f".{HEAD}.tmp"
-    save_file(tensors, temporary)
-    temporary.replace(folder / HEAD)
+    write_atomic(folder / HEAD, save(tensors))
     write_json(folder / TASK, facts)
 
 
@@ -55,7 +53,7 @@ def load_trained(run: str | Path, device: torch.device | str = "cpu") -> Trained
         head = {name: tensor.to(device) for name, tensor in load_file(folder / HEAD).items()}
     except (SafetensorError, OSError) as error:
         raise ScanlearnError(f"The head of {run} cannot be read: fine-tune again.") from error
-    return Trained(network, head, json.loads((folder / TASK).read_text()))
+    return Trained(network, head, read_json(folder / TASK, f"The {TASK} of {run}"))
 
 
 def probabilities(logits: Tensor, multilabel: bool) -> Tensor:

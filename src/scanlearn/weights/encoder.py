@@ -9,33 +9,34 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import uuid
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors import torch as safetensors
 from torch import Tensor
 
 import scanlearn
 from scanlearn.errors import ScanlearnError, unknown
+from scanlearn.files import make_folder, write_atomic
 from scanlearn.networks.encoder import Encoder, build_encoder
 from scanlearn.networks.network import Network, build_network
+from scanlearn.weights.reading import CARD, MODEL, digest, read_saved
 from scanlearn.weights.report import LoadReport, load_tensors
-
-MODEL, CARD = "model.safetensors", "encoder.json"
 
 
 def save_network(network: Network, folder: str | Path, **notes: Any) -> Path:
     """Write the network to ``folder`` and return the path of its ``model.safetensors``.
 
-    Both files are written beside their places, flushed to the disk and then moved over the old ones, so that a kill
-    leaves whole files. ``notes`` (recipe, step, data set, ...; values that JSON knows) are stored as they are.
+    Each file is written beside its place, flushed to the disk and then moved over the old one, so that a kill leaves
+    whole files; the first stands alone, with its own checksum. ``notes`` (recipe, step, data set, ...; values that
+    JSON knows) are stored as they are.
+
+    Raises:
+        WriteError: no room, or a folder that cannot be written; what lay there before is whole.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     card = {
         "scanlearn": scanlearn.__version__,
@@ -44,9 +45,12 @@ def save_network(network: Network, folder: str | Path, **notes: Any) -> Path:
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "notes": notes,
     }
-    data = safetensors.save(tensors, metadata={"scanlearn": json.dumps(card)})
+    # One entry, as several stand in the file in no fixed order, and the same network is to give the same file.
+    whole = {**card, "digest": digest(card, tensors)}
+    data = safetensors.save(tensors, metadata={"scanlearn": json.dumps(whole)})
     card["sha256"] = hashlib.sha256(data).hexdigest()
-    _replace({folder / MODEL: data, folder / CARD: (json.dumps(card, indent=2) + "\n").encode()})
+    write_atomic(folder / MODEL, data)
+    write_atomic(folder / CARD, json.dumps(card, indent=2) + "\n")
     return folder / MODEL
 
 
@@ -56,25 +60,25 @@ def load_network(path: str | Path) -> Network:
     ``path`` is a run folder, its ``encoder`` folder or a ``.safetensors`` file. Loading leaves torch's random state as
     it was. A damaged file or one that is not from ``save_network`` is refused.
     """
-    file, card, tensors = _read(path)
+    _, card, tensors = read_saved(path)
     with torch.random.fork_rng(devices=[]):
         network = build_network(card["network"])
-    _fill(network, tensors, file)
+    network.load_state_dict(tensors)
     return network
 
 
 def load_encoder(path: str | Path) -> Encoder:
     """The encoder of the saved network, with its weights; otherwise as ``load_network``."""
-    file, card, tensors = _read(path)
+    _, card, tensors = read_saved(path)
     with torch.random.fork_rng(devices=[]):
         network = Network(build_encoder(card["network"]["encoder"]))
-    _fill(network, {name: tensor for name, tensor in tensors.items() if name.startswith("encoder.")}, file)
+    network.load_state_dict({name: tensor for name, tensor in tensors.items() if name.startswith("encoder.")})
     return network.encoder
 
 
 def read_card(path: str | Path) -> dict[str, Any]:
     """What ``save_network`` said of the network: ``network`` (description), ``parameters``, ``notes``."""
-    return _read(path)[1]
+    return read_saved(path)[1]
 
 
 TRANSFERS = ("whole", "encoder")
@@ -91,7 +95,7 @@ def initialise(network: Network, path: str | Path, transfer: str = "whole") -> L
     """
     if transfer not in TRANSFERS:
         raise unknown("transfer", transfer, TRANSFERS)
-    file, card, tensors = _read(path)
+    file, card, tensors = read_saved(path)
     if transfer == "encoder":
         tensors = {name: tensor for name, tensor in tensors.items() if name.startswith("encoder.")}
     return load_tensors(network, tensors, str(file), holds=card["network"]["encoder"])
@@ -140,64 +144,3 @@ def _outputs(network: Network, x: Tensor) -> list[Tensor]:
     finally:
         for module, training in modes.items():
             module.training = training
-
-
-def _fill(network: Network, tensors: dict[str, Tensor], file: Path) -> None:
-    # The description built the network, so everything must match; if not, the file contradicts itself.
-    try:
-        network.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise ScanlearnError(f"The tensors in {file} are not those of the network it describes: {error}") from error
-
-
-def _find(path: str | Path) -> Path:
-    path = Path(path)
-    if path.suffix == ".safetensors" and path.is_file():
-        return path
-    for candidate in (path / MODEL, path / "encoder" / MODEL):
-        if candidate.is_file():
-            return candidate
-    raise ScanlearnError(
-        f"There is no saved network at {path}: give a run folder, its encoder folder or a .safetensors file."
-    )
-
-
-def _read(path: str | Path) -> tuple[Path, dict[str, Any], dict[str, Tensor]]:
-    """The file, its card and its tensors; the checksum is compared where an ``encoder.json`` lies beside the file."""
-    file = _find(path)
-    data = file.read_bytes()
-    beside = file.with_name(CARD)
-    if file.name == MODEL and beside.is_file():
-        try:
-            expected = json.loads(beside.read_text())["sha256"]
-        except (ValueError, KeyError) as error:
-            raise ScanlearnError(f"{beside} cannot be read: delete it, {MODEL} stands alone.") from error
-        if hashlib.sha256(data).hexdigest() != expected:
-            raise ScanlearnError(
-                f"{file} is not the file that {CARD} beside it describes (the checksum differs): it was damaged or "
-                "replaced, so export it again."
-            )
-    try:
-        tensors = safetensors.load(data)
-    except SafetensorError as error:
-        raise ScanlearnError(f"{file} cannot be read as a safetensors file ({error}): export it again.") from error
-    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    card = header.get("__metadata__", {}).get("scanlearn")
-    if card is None:
-        raise ScanlearnError(f"{file} was not written by scanlearn, so it does not say which network it holds.")
-    return file, json.loads(card), tensors
-
-
-def _replace(contents: dict[Path, bytes]) -> None:
-    temporary = {path: path.with_name(f".{path.name}.{uuid.uuid4().hex}") for path in contents}
-    try:
-        for path, data in contents.items():
-            with temporary[path].open("wb") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
-        for path in contents:
-            temporary[path].replace(path)
-    finally:
-        for left in temporary.values():
-            left.unlink(missing_ok=True)
