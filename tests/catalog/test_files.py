@@ -2,12 +2,21 @@ import re
 
 import pytest
 
-from scanlearn.catalog.files import list_files, list_images, scan_ids, stem_of, suffix_of
+from scanlearn.catalog.files import is_dicom, scan_ids, stem_of, suffix_of
 
 
 @pytest.mark.parametrize(
     ("name", "suffix"),
-    [("a.png", ".png"), ("b/c.NII.GZ", ".nii.gz"), ("x.y.nrrd", ".nrrd"), ("a.gz", ""), ("IM0001", ""), ("a.txt", "")],
+    [
+        ("a.png", ".png"),
+        ("b/c.NII.GZ", ".nii.gz"),
+        ("x.y.nrrd", ".nrrd"),
+        ("a.TIF", ".tif"),
+        ("p/a.ome.zarr", ".zarr"),
+        ("a.gz", ""),
+        ("IM0001", ""),
+        ("a.txt", ""),
+    ],
 )
 def test_suffixes_of_scans(name, suffix):
     assert suffix_of(name) == suffix
@@ -38,14 +47,19 @@ def test_scan_ids_carry_no_dicom_uid():
     assert "1107" not in name and re.fullmatch(r"study_u[0-9a-f]{12}_CT\.u[0-9a-f]{12}", name)
 
 
-def test_hidden_files_are_left_out_and_links_are_followed_once(tmp_path):
-    for name in ["b/x.png", "a.png", "._a.png", ".git/y.png", "__MACOSX/z.png", "notes.txt"]:
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    (tmp_path / "b" / "loop").symlink_to(tmp_path)
-    outside = tmp_path.parent / (tmp_path.name + "_outside")
-    outside.mkdir()
-    (outside / "far.png").touch()
-    (tmp_path / "link").symlink_to(outside)
-    assert list_files(tmp_path) == ["a.png", "b/x.png", "link/far.png", "notes.txt"]
-    assert list_images(tmp_path) == ["a.png", "b/x.png", "link/far.png"]
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("a.DCM", b"", True),
+        ("IM0001", bytes(128) + b"DICM", True),
+        ("1.2.840.7", bytes(128) + b"DICM", True),
+        ("README", b"text", False),
+        ("DICOMDIR", bytes(128) + b"DICM", False),
+        ("a.txt", bytes(128) + b"DICM", False),
+        ("nowhere", None, False),
+    ],
+)
+def test_dicom_is_told_by_suffix_or_by_its_first_bytes(tmp_path, name, content, expected):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    assert is_dicom(tmp_path / name) is expected

@@ -125,8 +125,8 @@ def test_names_are_found_below_the_folder_and_masks_by_the_same_name(tmp_path, c
     assert catalog.column("mask_path") == [f"{tmp_path}/labelsTr/brain_{i}.nii.gz" for i in (1, 2)]
     assert not catalog.patients_known and catalog.patients.tolist() == catalog.column("scan_id")
     said = capsys.readouterr().err
-    assert "2 file names of column 'file' were found in imagesTr/" in said
-    assert "2 of 2 scans have a mask of the same name in labelsTr/" in said
+    assert "2 file names in column 'file' were found in a folder below volumes.csv's own" in said
+    assert "2 of 2 scans have a mask of the same name" in said
 
 
 def test_bare_names_of_masks_are_found_among_the_masks(tmp_path):
@@ -191,7 +191,14 @@ def test_ragged_tables_are_refused_without_quoting_a_row(tmp_path):
         (b"image,patient\nM\xfcller.png,1\n", "cannot be read as a table"),
         (b"image,image\na,b\n", "two columns 'image'"),
         (b"image,patient\n", "has no rows"),
-        (b"", "cannot be read as a table"),
+        (b"", r"cannot be read as a table \(it is empty\)"),
+        (b"image,patient\na.png,x\x00y,3\n", "Expected 2 columns, got 3"),
+        (b'image,patient\na.png,"' + b"x" * (50 << 20) + b'"\n', "a row has more than 1 MB"),
+        (b"x" * (1 << 17) + b",image\na,b\n", "is no row of column names"),
+        (
+            "image,patient\na.png,1\n".encode("utf-16"),
+            "no column that sounds like file names|cannot be read as a table",
+        ),
     ],
 )
 def test_damaged_tables_are_refused(tmp_path, content, message):
@@ -215,3 +222,40 @@ def test_columns_of_a_table_cannot_be_named_without_one(tmp_path):
     write(tmp_path / "x.xlsx", "")
     with pytest.raises(ScanlearnError, match="neither a scan nor a table"):
         Catalog.from_source(tmp_path / "x.xlsx")
+
+
+@pytest.mark.parametrize("name", ["t.parquet", "t.csv.gz"])
+def test_damaged_binary_tables_are_refused_in_one_sentence(tmp_path, name):
+    (tmp_path / name).write_bytes(b"PAR1nothing of the kind")
+    for source in (tmp_path / name, tmp_path):
+        with pytest.raises(ScanlearnError, match=f"{name} cannot be read as a table"):
+            Catalog.from_source(source)
+
+
+def test_a_cell_can_name_the_channels_of_one_scan(tmp_path):
+    touch(tmp_path, "a_0000.nii.gz", "a_0001.nii.gz", "b_0000.nii.gz", "b_0001.nii.gz")
+    text = "image,patient\na_0000.nii.gz|a_0001.nii.gz,p\nb_0000.nii.gz | b_0001.nii.gz,q\n"
+    catalog = Catalog.from_source(write(tmp_path / "t.csv", text))
+    assert catalog.column("paths") == [[f"{tmp_path}/{case}_000{i}.nii.gz" for i in (0, 1)] for case in "ab"]
+    with pytest.raises(ScanlearnError, match=r"1 rows of t.csv name a file that an earlier row names"):
+        Catalog.from_source(write(tmp_path / "t.csv", "image,y\na_0000.nii.gz|a_0001.nii.gz,\na_0001.nii.gz,\n"))
+
+
+def test_a_zarr_folder_in_a_table_is_one_scan(tmp_path):
+    touch(tmp_path, "a.zarr/zarr.json", "a.zarr/0/zarr.json")
+    catalog = Catalog.from_source(write(tmp_path / "t.csv", "image,y\na.zarr,1\n"))
+    assert catalog.column("paths") == [[f"{tmp_path}/a.zarr"]]
+
+
+def test_only_a_table_given_by_its_path_may_name_files_elsewhere(tmp_path):
+    touch(tmp_path, "secret/a.png", "data/b.png")
+    for name in (f"{tmp_path}/secret/a.png", "../secret/a.png"):
+        path = write(tmp_path / "data" / "t.csv", f"image,y\n{name},0\nb.png,1\n")
+        assert Catalog.from_source(path).column("paths")[0] == [f"{tmp_path}/secret/a.png"]
+        with pytest.raises(
+            ScanlearnError, match=r"1 file names in column 'image' of t.csv lead out of .*data"
+        ) as caught:
+            Catalog.from_source(path.parent)
+        assert "secret" not in str(caught.value)
+    path = write(tmp_path / "data" / "t.csv", f"image,y\n{tmp_path}/data/b.png,0\n")
+    assert len(Catalog.from_source(path.parent)) == 1

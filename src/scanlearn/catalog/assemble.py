@@ -9,7 +9,8 @@ from typing import Any
 
 from scanlearn.catalog.dicom import Header
 from scanlearn.catalog.files import scan_ids
-from scanlearn.catalog.table import Catalog
+from scanlearn.catalog.masks import with_mask_names
+from scanlearn.catalog.table import FIXED, Catalog
 
 _FROM_HEADER = {"patient_id": "patient", "study_id": "study", "modality": "modality", "view": "view"}
 
@@ -25,13 +26,15 @@ class Found:
     dataset: str
     said: dict[str, Sequence[str]] = field(default_factory=dict)  # fixed columns as the user gave them, "" for no word
     labels: Mapping[str, Any] = field(default_factory=dict)
+    mask_names: Mapping[int, str] = field(default_factory=dict)  # what the values in the masks are called
 
 
 def assemble(found: Found) -> Catalog:
     """Build the catalogue. What the user said wins over the header.
 
     A scan whose patient nobody names shares a guessed one with the scans of its study, or under its mask (channels or
-    sequences of one examination); ``patients_known`` is then False.
+    sequences of one examination); ``patients_known`` is then False. A label column called like a fixed one gets
+    another name.
     """
     count = len(found.names)
     ids = scan_ids(found.names)
@@ -57,6 +60,7 @@ def assemble(found: Found) -> Catalog:
         "split": found.said.get("split", blank),
         "mask_path": found.masks,
         "sha256": found.said.get("sha256", blank),
-        **found.labels,
+        **{f"{name}_in_table" if name in FIXED.names else name: cells for name, cells in found.labels.items()},
     }
-    return Catalog.from_columns(columns, patients_known=known)
+    catalog = Catalog.from_columns(columns, patients_known=known)
+    return Catalog(with_mask_names(catalog.table, found.mask_names), known) if found.mask_names else catalog

@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,9 +15,10 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from scanlearn.catalog.files import suffix_of
-from scanlearn.catalog.table import as_strings, one_piece
+from scanlearn.catalog.table import KEY, as_strings, one_piece
 from scanlearn.errors import ScanlearnError, unknown
 
+_LONGEST_HEADER = 1 << 16  # bytes
 TABLE_SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet")
 
 # The words people use, most telling first; capitals, blanks and signs in a column's name do not matter.
@@ -57,36 +59,79 @@ def is_table(path: Path) -> bool:
 def read_table(path: Path) -> pa.Table:
     """The table as trimmed text, "" where a cell is empty. Ids keep their leading zeros.
 
-    Columns without a name (row numbers of pandas, padding) are left out.
+    Columns without a name (row numbers of pandas, padding) are left out. Raises ScanlearnError for whatever is no
+    table, without quoting a cell.
     """
-    try:
-        if path.name.lower().endswith(".parquet"):
-            table = pq.read_table(path)
-        else:
-            table = _read_text(path)
-    except (pa.ArrowInvalid, UnicodeDecodeError) as error:
-        # Only the kind of the problem: Arrow's own sentence would quote the row, and with it a patient.
-        reason = re.match(r"CSV parse error: (?:Row #\d+: )?Expected \d+ columns, got \d+", str(error))
-        detail = reason.group() if reason else "it is damaged, or its text is not UTF-8"
-        raise ScanlearnError(f"{path} cannot be read as a table ({detail}); save it again as CSV in UTF-8.") from error
+    with _readable(path):
+        table = pq.read_table(path) if _is_parquet(path) else _read_text(path)
     if not len(table):
         raise ScanlearnError(f"{path} has no rows; give a table with one row for each scan.")
+    _check_names(table.column_names, path)
     names = [name for name in table.column_names if name.strip() and not name.startswith("__index_level_")]
     return pa.table({name.strip(): as_strings(table[name], name) for name in names})
 
 
 def read_names(path: Path) -> list[str]:
     """The names of a table's columns, without reading the rest."""
-    if path.name.lower().endswith(".parquet"):
-        return list(pq.read_schema(path).names)
-    return [name.strip() for name in _header(path)[0] if name.strip()]
+    with _readable(path):
+        if _is_parquet(path):
+            return list(pq.read_schema(path).names)
+        return [name.strip() for name in _header(path)[0] if name.strip()]
+
+
+def is_saved_catalog(path: Path) -> bool:
+    """Whether the file is a catalogue that ``Catalog.save`` wrote."""
+    with _readable(path):
+        return _is_parquet(path) and KEY in (pq.read_schema(path).metadata or {})
+
+
+def shown(cell: str) -> str:
+    """A cell as a message quotes it: in quotation marks, and short."""
+    return repr(cell if len(cell) <= 120 else f"{cell[:120]}...")
+
+
+def _is_parquet(path: Path) -> bool:
+    return path.name.lower().endswith(".parquet")
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """What the readers raise on a damaged file, as one sentence.
+
+    Only the kind of the problem: Arrow's own sentence would quote the row, and with it a patient.
+    """
+    try:
+        yield
+    except (pa.ArrowException, UnicodeDecodeError, csv.Error, OSError) as error:
+        if isinstance(error, FileNotFoundError | PermissionError):
+            raise ScanlearnError(f"{path} cannot be read ({error.strerror}).") from error
+        ragged = re.match(r"CSV parse error: (?:Row #\d+: )?Expected \d+ columns, got \d+", str(error))
+        if path.stat().st_size == 0:
+            detail = "it is empty"
+        elif ragged:
+            detail = ragged.group()
+        elif "straddling" in str(error):
+            detail = "a row has more than 1 MB, so a quotation mark may be missing"
+        else:
+            detail = "it is damaged, or its text is not UTF-8"
+        again = "get it again" if _is_parquet(path) else "save it again as CSV in UTF-8"
+        raise ScanlearnError(f"{path} cannot be read as a table ({detail}); {again}.") from error
+
+
+def _check_names(names: Sequence[str], path: Path) -> None:
+    stripped = [name.strip() for name in names]
+    twice = next((name for i, name in enumerate(stripped) if name and name in stripped[:i]), None)
+    if twice:
+        raise ScanlearnError(f"{path.name} has two columns {shown(twice)}; rename one of them.")
 
 
 def _header(path: Path) -> tuple[list[str], str]:
     """The first row of a text table and what stands between its cells."""
     with pa.input_stream(str(path), compression="detect") as stream:
-        head = stream.read(1 << 16).decode("utf-8-sig", errors="replace")
+        head = stream.read(_LONGEST_HEADER).decode("utf-8-sig", errors="replace")
     first = head.partition("\n")[0]
+    if len(first) == len(head) > 1000 or max(map(len, re.split("[,;\t\r]", first))) > 1000:
+        raise ScanlearnError(f"The first row of {path} is no row of column names; write them there, each short.")
     delimiter = max(",;\t", key=first.count)  # spreadsheets of many countries write ";"
     return next(csv.reader(io.StringIO(head, newline=""), delimiter=delimiter), []), delimiter
 
@@ -95,9 +140,7 @@ def _read_text(path: Path) -> pa.Table:
     names, delimiter = _header(path)
     # Columns without a name get one that cannot be in the file, and go again below.
     given = [name.strip() or f" {i}" for i, name in enumerate(names)]
-    twice = next((name for i, name in enumerate(given) if name in given[:i]), None)
-    if twice:
-        raise ScanlearnError(f"{path.name} has two columns {twice!r}; rename one of them.")
+    _check_names(given, path)
     table = pa_csv.read_csv(
         path,
         read_options=pa_csv.ReadOptions(column_names=given, skip_rows_after_names=1),
@@ -140,7 +183,7 @@ def split_words(cells: pa.Array | pa.ChunkedArray, column: str) -> pa.Array:
     for value in found.dictionary.to_pylist():
         if value and normal(value) not in SPLIT_WORDS:
             raise ScanlearnError(
-                f"The column {column!r} says {value!r}, which is no part of a split; "
+                f"The column {column!r} says {shown(value)}, which is no part of a split; "
                 "write train, val or test, or rename the column if it means something else."
             )
         words.append(SPLIT_WORDS[normal(value)] if value else "")

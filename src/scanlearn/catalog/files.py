@@ -1,4 +1,4 @@
-"""Image files by their names: which suffixes are scans, what a folder holds, and safe names made from paths."""
+"""Files by their names: which suffixes are scans, what is DICOM or Zarr, and safe names made from paths."""
 
 from __future__ import annotations
 
@@ -10,7 +10,15 @@ from collections.abc import Iterable
 from pathlib import Path
 
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".nii", ".nii.gz", ".mha", ".mhd", ".nrrd", *DICOM_SUFFIXES)
+ZARR = ".zarr"  # a folder, and one scan
+IMAGE_SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".bmp", ".pgm", ".tif", ".tiff", ".nii", ".nii.gz", ".hdr", ".mgh", ".mgz"),
+    *(".mha", ".mhd", ".nrrd", ".nhdr", ".npy", ZARR, *DICOM_SUFFIXES),
+)
+_IMAGE_SUFFIXES = frozenset(IMAGE_SUFFIXES)
+# Headers, and the endings of the files of voxels that lie beside them and are read with them.
+VOXELS_OF = {".hdr": (".img", ".img.gz"), ".mhd": (".raw", ".zraw"), ".nhdr": (".raw", ".raw.gz")}
+ZARR_MARKS = frozenset(("zarr.json", ".zgroup", ".zarray", ".zattrs"))  # any of them makes a folder a Zarr group
 _UID = re.compile(r"\d+(?:\.\d+){5,}")
 _LONGEST_NAME = 120  # characters of a scan_id; file systems allow 255 bytes and other endings are added
 
@@ -19,7 +27,7 @@ def suffix_of(name: str) -> str:
     """The image suffix of a file name in lower case ("scan.NII.gz" -> ".nii.gz"), "" if it has none."""
     lower = name[-8:].lower()  # longer than any suffix; tables have millions of names
     ending = ".nii.gz" if lower.endswith(".nii.gz") else lower[lower.rfind(".") :] if "." in lower else ""
-    return ending if ending in IMAGE_SUFFIXES else ""
+    return ending if ending in _IMAGE_SUFFIXES else ""
 
 
 def stem_of(path: str) -> str:
@@ -34,32 +42,18 @@ def is_dicom(path: str | Path) -> bool:
     if ending.lower() in DICOM_SUFFIXES:
         return True
     # Scanners export names such as IM0001 or 1.2.840.113619: no ending, or a number.
-    if name == "DICOMDIR" or (ending and not ending[1:].isdigit()):
+    if name.upper() == "DICOMDIR" or (ending and not ending[1:].isdigit()):
         return False
-    with Path(path).open("rb") as file:
-        return file.read(132)[128:] == b"DICM"
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:  # nobody can tell; the listing counts it among the files that are no scans
+        return False
 
 
-def list_files(root: Path) -> list[str]:
-    """All files below ``root`` as sorted relative paths with "/"; hidden ones left out, links followed once."""
-    found: list[str] = []
-    seen: set[str] = set()
-    for folder, folders, names in os.walk(root, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in seen:  # a link back to a folder that was already listed
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(f for f in folders if not f.startswith(".") and f != "__MACOSX")
-        below = os.path.relpath(folder, root).replace(os.sep, "/")
-        prefix = "" if below == "." else below + "/"
-        found += [prefix + name for name in names if not name.startswith(".")]
-    return sorted(found)
-
-
-def list_images(root: Path) -> list[str]:
-    """The image files below ``root``, as ``list_files`` lists them."""
-    return [name for name in list_files(root) if suffix_of(name) or is_dicom(root / name)]
+def is_zarr(folder: str | Path) -> bool:
+    """Whether the folder is a Zarr group or array, such as an OME-Zarr image."""
+    return any((Path(folder) / mark).is_file() for mark in ZARR_MARKS)
 
 
 def short_hash(text: str, length: int = 12) -> str:

@@ -2,44 +2,46 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 
 from scanlearn.catalog.assemble import Found, assemble
+from scanlearn.catalog.bids import patient_and_session
 from scanlearn.catalog.columns import SPLIT_WORDS, normal
-from scanlearn.catalog.dicom import Header, group_series, read_headers
+from scanlearn.catalog.dicom import Header, read_headers, sort_into_scans
 from scanlearn.catalog.files import DICOM_SUFFIXES, IMAGE_SUFFIXES, suffix_of
-from scanlearn.catalog.masks import FOLDER_PAIRS, pair_masks, sounds_like_mask
+from scanlearn.catalog.masks import FOLDER_PAIRS, SEQUENCES, pair_masks, sounds_like_mask
+from scanlearn.catalog.nifti import grid_of
+from scanlearn.catalog.patients import FOLDER, patients_by_pattern
 from scanlearn.catalog.table import Catalog
 from scanlearn.console import say, warn
 from scanlearn.errors import ScanlearnError
 
-# Folders whose names say what kind of file they hold and nothing about the scans.
+# Folders whose names say what kind of file they hold and nothing about the scans, in lower case.
 _PLAIN_FOLDERS = {*FOLDER_PAIRS, *(image for images in FOLDER_PAIRS.values() for image in images), "dicom", "nifti"}
-_BIDS = re.compile(r"(?:^|/)(sub-[A-Za-z0-9]+)(?:/(ses-[A-Za-z0-9]+))?/")
+_MOST_MASKS = 16  # of one folder that are compared with its scans by their grids
 
 
-def catalog_of_files(root: Path, files: list[str], patient_is_folder: bool = False) -> Catalog:
+def catalog_of_files(root: Path, files: list[str], patient: str | None = None) -> Catalog:
     """List the image files (relative to ``root``, "/" between folders) as scans, masks with their images.
 
-    Sub-folders become the label column ``folder`` when there are at least two, or the patients if the user says so.
-    Top folders called train, val and test fill ``split``. Otherwise patients come from DICOM headers or from BIDS names
-    (sub-01/ses-02/), or stay unknown.
+    Sub-folders become the label column ``folder`` when there are at least two, or the patients for
+    ``patient="folder"``. Top folders called train, val and test fill ``split``. Otherwise patients come from a pattern
+    over the file names, from DICOM headers or from BIDS names (sub-01/ses-02/), or stay unknown.
     """
-    pairs, alone = pair_masks(files)
-    masks = {*pairs.values(), *alone}
-    images = [file for file in files if file not in masks]
-    _say_about_masks(images, pairs, alone)
+    images, pairs, alone = _sort_out_masks(files)
     series, headers = find_series(root, images)
     if not series:
         raise ScanlearnError(f"There is no scan in {root}; files that end in {', '.join(IMAGE_SUFFIXES)} are scans.")
+    by_folder = _pair_in_folder(root, series, alone)
+    _say_about_masks(series, pairs, by_folder, len({*alone} - {*by_folder.values()}))
+    pairs |= by_folder
     first = [members[0] for members in series]
     splits, folders = _words_of_folders(first)
-    bids = [match.groups("") if (match := _BIDS.search(file)) else ("", "") for file in first]
+    bids = [patient_and_session(file) for file in first]
     mask_of = [next((pairs[file] for file in members if file in pairs), "") for members in series]
     # Sub-folders that are patients say nothing about what the scans show.
-    several = len({*folders} - {""}) > 1 and not patient_is_folder and not any(subject for subject, _ in bids)
+    several = len({*folders} - {""}) > 1 and patient != FOLDER and not any(subject for subject, _ in bids)
     found = Found(
         names=_names(series, root.name),
         paths=[[f"{root}/{file}" for file in members] for members in series],
@@ -47,9 +49,10 @@ def catalog_of_files(root: Path, files: list[str], patient_is_folder: bool = Fal
         headers=[headers.get(file) for file in first],
         dataset=root.name,
         said={
-            "patient_id": folders if patient_is_folder else [subject for subject, _ in bids],
+            "patient_id": folders if patient == FOLDER else [subject for subject, _ in bids],
             "study_id": [f"{subject}_{session}" if session else "" for subject, session in bids],
             "split": splits,
+            **patients_by_pattern(patient, series),
         },
         labels={"folder": folders} if several else {},
     )
@@ -67,17 +70,16 @@ def catalog_of_files(root: Path, files: list[str], patient_is_folder: bool = Fal
 def find_series(root: Path, images: list[str]) -> tuple[list[list[str]], dict[str, Header | None]]:
     """Group the files into scans: ([files of each scan], sorted by the first file) and the headers of DICOM files.
 
-    DICOM files without pixels (reports, plans) and segmentations are left out, and it is said how many.
+    DICOM files that are no scans (reports, localisers, segmentations) are left out, and it is said how many.
     """
-    dicom = [file for file in images if suffix_of(file) in ("", *DICOM_SUFFIXES)]  # listed without a suffix: DICOM
+    dicom = [file for file in images if _is_dicom(file)]
+    if not dicom:
+        return [[file] for file in sorted(images)], {}
     headers = dict(zip(dicom, read_headers([f"{root}/{file}" for file in dicom]), strict=True))
-    other = [file for file in dicom if (header := headers[file]) is not None and not header.is_image]
-    if other:
-        say(f"{len(other)} DICOM files are no scans (reports, plans, segmentations) and are left out.")
-    left_out = {*other}
-    stacked = [file for file in dicom if file not in left_out]
-    groups = group_series(stacked, [headers[file] for file in stacked])
-    series = [[stacked[i] for i in members] for members in groups]
+    found = sort_into_scans(dicom, [headers[file] for file in dicom])
+    for sentence in found.sentences():
+        say(sentence)
+    series = [[dicom[i] for i in members] for members in found.scans]
     series += [[file] for file in images if file not in headers]
     return sorted(series, key=lambda members: members[0]), headers
 
@@ -103,17 +105,68 @@ def _words_of_folders(files: list[str]) -> tuple[list[str], list[str]]:
     if not all(splits) or len({*splits}) < 2:
         splits = [""] * len(files)
     parts = [folders[bool(split) :] for folders, split in zip(parts, splits, strict=True)]
-    return splits, [next((f for f in folders if f not in _PLAIN_FOLDERS), "") for folders in parts]
+    return splits, [next((f for f in folders if f.lower() not in _PLAIN_FOLDERS), "") for folders in parts]
 
 
-def _say_about_masks(images: list[str], pairs: dict[str, str], alone: list[str]) -> None:
-    if pairs:
-        say(f"{len(pairs)} of {len(images)} image files have a mask of the same name.")
+def _sort_out_masks(files: list[str]) -> tuple[list[str], dict[str, str], list[str]]:
+    """(images, {image: mask}, files that are masks by their name or folder but of no image of the same name).
+
+    Where nothing but such files is left, they are the scans. What a DICOM file is its header will tell.
+    """
+    pairs, alone = pair_masks(files)
+    masks = {*pairs.values(), *alone}
+    rest = [file for file in files if file not in masks]
+    doubtful = {file for file in rest if file not in pairs and not _is_dicom(file) and sounds_like_mask(file)}
+    if len(doubtful) == len(rest):
+        return rest, pairs, alone
+    return [file for file in rest if file not in doubtful], pairs, [*alone, *sorted(doubtful)]
+
+
+def _pair_in_folder(root: Path, series: list[list[str]], alone: list[str]) -> dict[str, str]:
+    """{first file of a scan: mask} for masks whose names do not tell, but whose folder leaves no doubt.
+
+    ``p1/seg.nii.gz`` belongs to the one scan in p1, or to all if they are sequences (t1, flair); any other mask to the
+    one scan of its folder with the same grid. A scan that two masks fit gets none.
+    """
+    masks_in, scans_in = defaultdict(list), defaultdict(list)
+    for mask in alone:
+        masks_in[mask.rpartition("/")[0]].append(mask)
+    for members in series:
+        scans_in[members[0].rpartition("/")[0]].append(members)
+    fitting: dict[str, list[str]] = defaultdict(list)
+    for folder, masks in masks_in.items():
+        scans = scans_in.get(folder, [])
+        if not scans or len(masks) > _MOST_MASKS:
+            continue
+        named = [mask for mask in masks if _name(mask) in FOLDER_PAIRS]
+        if len(named) == len(masks) == 1 and (len(scans) == 1 or all(_name(s[0]) in SEQUENCES for s in scans)):
+            fitting |= {members[0]: named for members in scans}
+            continue
+        grids = [(members[0], grid_of(f"{root}/{members[0]}")) for members in scans if len(members) == 1]
+        for mask in masks:
+            grid = grid_of(f"{root}/{mask}")
+            same = [scan for scan, of_scan in grids if grid is not None and of_scan == grid]
+            if len(same) == 1:
+                fitting[same[0]].append(mask)
+    return {scan: masks[0] for scan, masks in fitting.items() if len(masks) == 1}
+
+
+def _is_dicom(file: str) -> bool:
+    return suffix_of(file) in ("", *DICOM_SUFFIXES)  # without a suffix only DICOM is listed
+
+
+def _name(file: str) -> str:
+    return file.rpartition("/")[2].partition(".")[0].lower()
+
+
+def _say_about_masks(series: list[list[str]], pairs: dict[str, str], by_folder: dict[str, str], alone: int) -> None:
+    masked = sum(any(file in pairs for file in members) for members in series)
+    if masked:
+        say(f"{masked:,} of {len(series):,} scans have a mask of the same name.")
+    if by_folder:
+        say(f"{len(by_folder):,} of {len(series):,} scans have a mask that fits no other scan of their folder.")
     if alone:
-        warn(f"{len(alone)} files lie in mask folders but no image has their name; the first is {alone[0]}.")
-    doubtful = [file for file in images if sounds_like_mask(file)]
-    if doubtful:
         warn(
-            f"{len(doubtful)} of the scans sound like masks of no image, the first is {doubtful[0]}; "
-            "move them away or list the scans in a table."
+            f"{alone:,} files are masks by their names or folders (mask, seg, label, votes, ...), but it is not clear of "
+            "which scan; they are left out, and a table with a column `mask` can join them."
         )

@@ -8,47 +8,81 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
-from scanlearn.catalog.files import list_images, stem_of, suffix_of
+from scanlearn.catalog.columns import shown
+from scanlearn.catalog.files import stem_of, suffix_of
+from scanlearn.catalog.listing import list_folder
 from scanlearn.catalog.masks import is_mask_name, mask_folders, pair_masks
 from scanlearn.console import say
 from scanlearn.errors import ScanlearnError
 
 
 class Locator:
-    """Finds the files and DICOM folders named by the cells of one table.
+    """Finds the files and DICOM folders named by the cells of one table, or by a list in JSON.
 
     A name is absolute or relative to the table's folder. A name that leads nowhere is looked for below that folder
     (``x.nii.gz`` as imagesTr/x.nii.gz; the suffix may be missing) and taken if exactly one file fits.
+
+    ``own`` says that the table is the user's word, given by its path: then it may name files anywhere. What came with
+    the data (a table found in a folder, every JSON) may not: an absolute name or one with ".." that leads out of the
+    table's folder is refused, so that a downloaded file cannot pull other files of this machine into a store. Links
+    in the file system are followed: only the user puts them there.
     """
 
-    def __init__(self, table: Path):
+    def __init__(self, table: Path, own: bool = True):
         self.table = table
         self.root = str(table.parent)
+        self.own = own
         self._folders: dict[str, dict[str, bool]] = {}
 
     def locate(self, names: Sequence[str], column: str, masks: bool = False) -> list[str]:
-        """The absolute paths of the names, "" for "". Missing ones are refused with their number and the first."""
+        """The absolute paths of the names, "" for "". Missing ones are refused with their number and the first.
+
+        ``column`` is what messages call the place of the names: "column 'image'".
+        """
         paths = [self._absolute(name) for name in names]
+        outside = sum(bool(path) and not self._allowed(path) for path in paths)
+        if outside:
+            raise ScanlearnError(
+                f"{outside:,} file names in {column} of {self.table.name} lead out of {self.root}, and a list that comes "
+                "with the data may not; put the files there, or give a table of your own by its path."
+            )
         lost = [i for i, path in enumerate(paths) if path and not self._exists(path)]
         found = self._search([names[i] for i in lost], column, masks) if lost else []
         missing = [names[i] for i, path in zip(lost, found, strict=True) if not path]
         if missing:
             raise ScanlearnError(
-                f"{len(missing)} of {len(names) - paths.count('')} files in column {column!r} of {self.table.name} are "
-                f"missing, the first is {missing[0]!r}; names are relative to {self.root}."
+                f"{len(missing)} of {len(names) - paths.count('')} files in {column} of {self.table.name} are "
+                f"missing, the first is {shown(missing[0])}; names are relative to {self.root}."
             )
         for i, path in zip(lost, found, strict=True):
             paths[i] = path
         if lost:
-            folders = sorted({self.relative(path).rpartition("/")[0] for path in found})
-            shown = ", ".join(f"{folder or '.'}/" for folder in folders[:3]) + (", ..." if len(folders) > 3 else "")
-            say(f"{len(lost)} file names of column {column!r} were found in {shown}")
+            folders = len({path.rpartition("/")[0] for path in found})
+            where = "a folder" if folders == 1 else f"{folders:,} folders"
+            say(f"{len(lost):,} file names in {column} were found in {where} below {self.table.name}'s own.")
         return paths
 
     def is_folder(self, path: str) -> bool:
         """Whether a located path is a folder."""
         folder, _, name = path.rpartition("/")
         return self._listing(folder)[name]
+
+    def holds(self, name: str) -> bool:
+        """Whether the name leads to a file or folder."""
+        path = self._absolute(name)
+        return self._allowed(path) and self._exists(path)
+
+    def channels_of(self, name: str) -> list[str]:
+        """The names of nnU-Net's channel files for a case: "a.nii.gz" -> ["a_0000.nii.gz", "a_0001.nii.gz"]."""
+        path = self._absolute(name)
+        if not self._allowed(path):
+            return []
+        folder, _, file = path.rpartition("/")
+        stem, suffix = stem_of(file), suffix_of(file)
+        channels: list[str] = []
+        while f"{stem}_{len(channels):04d}{suffix}" in self._listing(folder):
+            channels.append(f"{stem}_{len(channels):04d}{suffix}")
+        return [f"{folder}/{channel}" for channel in channels]
 
     def relative(self, path: str) -> str:
         """The path below the table's folder; a path elsewhere as it is."""
@@ -65,7 +99,7 @@ class Locator:
         """{path: mask} for the located files that have a mask of the same name (see ``pair_masks``)."""
         folders = {path.rpartition("/")[0] for path in paths}
         there = [f"{folder}/{name}" for folder in folders for name in self._listing(folder) if is_mask_name(name)]
-        for masks in {masks for folder in folders for masks in mask_folders(folder)}:
+        for masks in {masks for folder in folders for masks in mask_folders(folder, self._listing)}:
             there += [f"{masks}/{name}" for name in self._listing(masks) if suffix_of(name)]
         scans = {*paths}
         there = sorted({*there} - scans)
@@ -80,6 +114,9 @@ class Locator:
         plain = not ("/." in path or "//" in path or path.endswith("/"))
         return path if plain else os.path.normpath(path)
 
+    def _allowed(self, path: str) -> bool:
+        return self.own or path.startswith(self.root.rstrip("/") + "/")
+
     def _exists(self, path: str) -> bool:
         folder, _, name = path.rpartition("/")
         return name in self._listing(folder)
@@ -90,14 +127,17 @@ class Locator:
             try:
                 with os.scandir(folder or "/") as entries:
                     self._folders[folder] = {entry.name: entry.is_dir() for entry in entries}
-            except OSError:  # no such folder: everything in it is missing, which the caller reports
+            except (
+                OSError,
+                ValueError,
+            ):  # no such folder, or no name at all: what is in it is missing, and reported so
                 self._folders[folder] = {}
         return self._folders[folder]
 
     @cached_property
     def _below(self) -> tuple[list[str], list[str]]:
         """All (images, masks) below the table's folder."""
-        files = list_images(Path(self.root))
+        files = list_folder(Path(self.root)).images
         pairs, alone = pair_masks(files)
         masks = {*pairs.values(), *alone}
         return [file for file in files if file not in masks], [file for file in files if file in masks]
@@ -119,7 +159,7 @@ class Locator:
             fitting = sorted({*places.get(parts, ())})
             if len(fitting) > 1:
                 raise ScanlearnError(
-                    f"{name!r} in column {column!r} of {self.table.name} could be {fitting[0]} or {fitting[1]}; "
+                    f"{shown(name)} in {column} of {self.table.name} could be {fitting[0]} or {fitting[1]}; "
                     "write paths relative to the table."
                 )
             found.append(f"{self.root}/{fitting[0]}" if fitting else "")

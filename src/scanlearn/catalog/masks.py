@@ -1,28 +1,34 @@
-"""Which mask belongs to which image, told by folder and file names."""
+"""Which mask belongs to which image, told by folder and file names; and what the numbers in masks are called."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+
+import pyarrow as pa
 
 from scanlearn.catalog.files import stem_of, suffix_of
 
-# A mask folder, and the folders beside it whose files of the same name it outlines. Exact spelling.
+_IMAGE_FOLDERS = ("images", "image", "imgs", "img", "volumes", "volume", "scans", "scan")
+# A mask folder, and the folders beside it whose files of the same name it outlines; capitals do not matter.
 FOLDER_PAIRS: dict[str, tuple[str, ...]] = {
-    "labelsTr": ("imagesTr",),  # Medical Segmentation Decathlon, nnU-Net
-    "labelsTs": ("imagesTs",),
-    "labels": ("images",),
-    "masks": ("images", "image", "imgs"),
-    "mask": ("image", "images", "img"),
-    "segmentations": ("images", "volumes", "scans"),
+    "labelstr": ("imagestr",),  # Medical Segmentation Decathlon, nnU-Net
+    "labelsts": ("imagests",),
+    **dict.fromkeys(("labels", "label", "labelmaps", "masks", "mask", "annotations"), _IMAGE_FOLDERS),
+    **dict.fromkeys(("segmentations", "segmentation", "segs", "seg", "groundtruth", "ground_truth"), _IMAGE_FOLDERS),
 }
-MASK_ENDINGS = re.compile(r"[_-](mask|seg|segmentation|label|labelmap)$", re.IGNORECASE)
+_MASK_WORDS = "mask|seg|dseg|segmentation|label|labels|labelmap|groundtruth|gt"
+MASK_ENDINGS = re.compile(rf"[_-]({_MASK_WORDS})$", re.IGNORECASE)
+_SOUNDS_LIKE_MASK = re.compile(
+    rf"(^|[_-])({_MASK_WORDS}|masks|segmentations|probseg|votes|annotations?)([_-]|$)", re.IGNORECASE
+)
 # What an image may add to the name that it shares with its mask: nothing, a word, or a sequence (BraTS).
-_SEQUENCES = ("t1", "t1ce", "t2", "flair", "t1n", "t1c", "t2w", "t2f")
-IMAGE_ENDINGS = ("", "_image", "_img", *(sign + sequence for sign in "_-" for sequence in _SEQUENCES))
-_CHANNEL = re.compile(r"_\d{4}$")  # nnU-Net: imagesTr/case_0000.nii.gz has labelsTr/case.nii.gz
-_SOUNDS_LIKE_MASK = re.compile(r"(^|[_-])(mask|seg|segmentation|labelmap)([_-]|$)", re.IGNORECASE)
+SEQUENCES = ("t1", "t1ce", "t2", "flair", "t1n", "t1c", "t2w", "t2f")
+IMAGE_ENDINGS = ("", "_image", "_img", *(sign + sequence for sign in "_-" for sequence in SEQUENCES))
+CHANNEL = re.compile(r"_\d{4}$")  # nnU-Net: imagesTr/case_0000.nii.gz has labelsTr/case.nii.gz
+MASK_NAMES = b"scanlearn.mask_names"  # where the schema of a catalogue's table keeps {value in a mask: name}
 
 
 def pair_masks(files: Iterable[str]) -> tuple[dict[str, str], list[str]]:
@@ -31,27 +37,31 @@ def pair_masks(files: Iterable[str]) -> tuple[dict[str, str], list[str]]:
     One mask may serve several images (the sequences or channels of one examination).
     """
     files = list(files)
-    folders = {folder for file in files for folder in _ancestors(file)}
+    beside = _folders_beside(files)
     by_stem: dict[str, list[str]] = defaultdict(list)
     by_case: dict[str, list[str]] = defaultdict(list)
     for file in files:
         stem = stem_of(file)
         by_stem[stem].append(file)
-        if _CHANNEL.search(stem):
-            by_case[_CHANNEL.sub("", stem)].append(file)
+        if CHANNEL.search(stem):
+            by_case[CHANNEL.sub("", stem)].append(file)
+    image_folders_of: dict[str, list[str]] = {}
     pairs: dict[str, str] = {}
     alone: list[str] = []
     for file in files:
-        image_folders = _image_folders(file, folders)
-        name = stem_of(file.rpartition("/")[2])
+        folder, _, name = file.rpartition("/")
+        if folder not in image_folders_of:
+            image_folders_of[folder] = _image_folders(folder, beside)
+        image_folders = image_folders_of[folder]
+        name = stem_of(name)
         bare = MASK_ENDINGS.sub("", name)
         images: list[str] = []
-        for folder in image_folders:
-            for stem in dict.fromkeys((folder + name, folder + bare)):
+        for image_folder in image_folders:
+            for stem in dict.fromkeys((image_folder + name, image_folder + bare)):
                 images += by_stem[stem] if stem in by_stem else by_case.get(stem, [])
         if not image_folders and bare != name and bare:
-            beside = file[: len(file) - len(file.rpartition("/")[2])] + bare
-            images = [image for ending in IMAGE_ENDINGS for image in by_stem.get(beside + ending, [])]
+            start = f"{folder}/{bare}" if folder else bare
+            images = [image for ending in IMAGE_ENDINGS for image in by_stem.get(start + ending, [])]
         pairs.update(dict.fromkeys(images, file))
         if image_folders and not images:
             alone.append(file)
@@ -59,8 +69,9 @@ def pair_masks(files: Iterable[str]) -> tuple[dict[str, str], list[str]]:
 
 
 def sounds_like_mask(file: str) -> bool:
-    """Whether the file's own name contains a word such as "seg" or "mask"."""
-    return bool(_SOUNDS_LIKE_MASK.search(stem_of(file.rpartition("/")[2])))
+    """Whether the file's own name has a word such as "seg", "mask" or "votes", or a folder above it is a mask folder."""
+    *folders, name = file.split("/")
+    return bool(_SOUNDS_LIKE_MASK.search(stem_of(name))) or any(folder.lower() in FOLDER_PAIRS for folder in folders)
 
 
 def is_mask_name(name: str) -> bool:
@@ -68,28 +79,51 @@ def is_mask_name(name: str) -> bool:
     return bool(suffix_of(name) and MASK_ENDINGS.search(stem_of(name)))
 
 
-def mask_folders(folder: str) -> list[str]:
-    """Where the masks of the images in ``folder`` may lie: "a/imagesTr" -> ["a/labelsTr"]."""
+def mask_folders(folder: str, inside: Callable[[str], Iterable[str]]) -> list[str]:
+    """Where the masks of the images in ``folder`` lie: "a/imagesTr" -> ["a/labelsTr"]; ``inside`` lists a folder."""
     parts = folder.split("/")
-    return [
-        "/".join([*parts[:i], mask, *parts[i + 1 :]])
-        for i, part in enumerate(parts)
-        for mask, images in FOLDER_PAIRS.items()
-        if part in images
-    ]
-
-
-def _ancestors(file: str) -> list[str]:
-    parts = file.split("/")[:-1]
-    return ["/".join(parts[: i + 1]) + "/" for i in range(len(parts))]
-
-
-def _image_folders(file: str, folders: set[str]) -> list[str]:
-    """The folders (ending in "/") in which the images of this file lie, if it lies in a mask folder beside one."""
-    parts = file.split("/")[:-1]
     found = []
     for i, part in enumerate(parts):
-        for image in FOLDER_PAIRS.get(part, ()):
-            if "/".join([*parts[:i], image]) + "/" in folders:
-                found.append("/".join([*parts[:i], image, *parts[i + 1 :]]) + "/")
+        masks = {mask for mask, images in FOLDER_PAIRS.items() if part.lower() in images}
+        if masks:
+            names = sorted(name for name in inside("/".join(parts[:i])) if name.lower() in masks)
+            found += ["/".join([*parts[:i], name, *parts[i + 1 :]]) for name in names]
+    return found
+
+
+def with_mask_names(table: pa.Table, names: Mapping[int, str]) -> pa.Table:
+    """The table of a catalogue with the names of the values in its masks, {1: "tumour"}, kept in its schema."""
+    kept = dict(table.schema.metadata or {})
+    text = json.dumps({str(value): name for value, name in names.items()})
+    return table.replace_schema_metadata({**kept, MASK_NAMES: text.encode()})
+
+
+def mask_names(table: pa.Table) -> dict[int, str]:
+    """What ``with_mask_names`` kept, {} if nothing."""
+    kept = (table.schema.metadata or {}).get(MASK_NAMES, b"{}")
+    return {int(value): str(name) for value, name in json.loads(kept).items()}
+
+
+def _folders_beside(files: list[str]) -> dict[str, dict[str, list[str]]]:
+    """{folder: {name in lower case: the folders of that name in it}}."""
+    beside: dict[str, dict[str, list[str]]] = {}
+    known: set[str] = set()
+    for folder in {file.rpartition("/")[0] for file in files}:
+        while folder and folder not in known:
+            known.add(folder)
+            above, _, name = folder.rpartition("/")
+            beside.setdefault(above, {}).setdefault(name.lower(), []).append(folder)
+            folder = above
+    return beside
+
+
+def _image_folders(folder: str, beside: dict[str, dict[str, list[str]]]) -> list[str]:
+    """The folders (ending in "/") of the images of a mask folder's files, if it lies beside an image folder."""
+    parts = folder.split("/") if folder else []
+    found = []
+    for i, part in enumerate(parts):
+        above = "/".join(parts[:i])
+        for name in FOLDER_PAIRS.get(part.lower(), ()):
+            for images in sorted(beside.get(above, {}).get(name, ())):
+                found.append("/".join([images, *parts[i + 1 :]]) + "/")
     return found

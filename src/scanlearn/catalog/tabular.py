@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 
 from scanlearn.catalog.assemble import Found, assemble
-from scanlearn.catalog.columns import assign_roles, names_files, read_table, split_words
+from scanlearn.catalog.columns import assign_roles, names_files, read_table, shown, split_words
 from scanlearn.catalog.dicom import Header, group_series, read_headers
-from scanlearn.catalog.files import is_dicom, list_files
+from scanlearn.catalog.files import DICOM_SUFFIXES, ZARR, is_dicom, suffix_of
+from scanlearn.catalog.listing import list_folder
 from scanlearn.catalog.locate import Locator
-from scanlearn.catalog.table import FIXED, Catalog
+from scanlearn.catalog.patients import is_column, patients_by_pattern
+from scanlearn.catalog.table import Catalog
 from scanlearn.console import say
 from scanlearn.errors import ScanlearnError
 
@@ -27,74 +30,97 @@ _SAID = {
 }
 
 
-def catalog_of_table(path: Path, *, patient: str | None, mask: str | None, image: str | None) -> Catalog:
-    """Read a table of one row per scan; see ``Catalog.from_source``."""
-    table = read_table(path)
-    roles = assign_roles(table.column_names, {"image": image, "patient": patient, "mask": mask})
+@dataclass(frozen=True)
+class Asked:
+    """What the user said about the source: names of columns, or for ``patient`` a pattern or "folder"."""
+
+    image: str | None = None
+    patient: str | None = None
+    mask: str | None = None
+
+
+def catalog_of_table(path: Path, asked: Asked, own: bool = True) -> Catalog:
+    """Read a table of one row per scan; see ``Catalog.from_source``. ``own``: see ``Locator``."""
+    return catalog_of_rows(read_table(path), Locator(path, own), asked)
+
+
+def catalog_of_rows(
+    table: pa.Table, locator: Locator, asked: Asked, mask_names: Mapping[int, str] | None = None
+) -> Catalog:
+    """The catalogue of a table of text. ``a.nii.gz|b.nii.gz`` names the channels of one scan."""
+    name = locator.table.name
+    if asked.patient == "folder" and "folder" not in table.column_names:
+        raise ScanlearnError(f'patient="folder" is for folders without a table; name a column of {name}.')
+    patient = asked.patient if is_column(asked.patient) or asked.patient == "folder" else None
+    roles = assign_roles(table.column_names, {"image": asked.image, "patient": patient, "mask": asked.mask})
     if "image" not in roles:
-        shown = ", ".join(table.column_names[:12])
-        raise ScanlearnError(f"{path.name} has no column that sounds like file names ({shown}); name it with image=...")
-    if mask is None and "mask" in roles and not names_files(table[roles["mask"]]):
+        columns = ", ".join(table.column_names[:12])
+        raise ScanlearnError(f"{name} has no column that sounds like file names ({columns}); name it with image=...")
+    if asked.mask is None and "mask" in roles and not names_files(table[roles["mask"]]):
         del roles["mask"]
-    locator = Locator(path)
-    files = _files(table[roles["image"]].to_pylist(), roles["image"], locator)
+    files = _files(table[roles["image"]].to_pylist(), f"column {roles['image']!r}", locator)
     paths, headers = _open(files, roles["image"], locator)
+    short = iter(locator.short_names([file for of_scan in files for file in of_scan]))
+    names = [[next(short) for _ in of_scan] for of_scan in files]
     said: dict[str, Sequence[str]] = {
-        name: table[roles[role]].to_pylist() for name, role in _SAID.items() if role in roles
+        column: table[roles[role]].to_pylist() for column, role in _SAID.items() if role in roles
     }
+    used = {*roles.values()}
+    by_pattern = patients_by_pattern(asked.patient, names)
+    if by_pattern:
+        roles.pop("patient", None)
     if "split" in roles:
         said["split"] = split_words(table[roles["split"]], roles["split"]).to_pylist()
-    used = {*roles.values()}
     found = Found(
-        names=locator.short_names(files),
+        names=[of_scan[0] for of_scan in names],
         paths=paths,
-        masks=_masks(table, roles.get("mask"), files, locator),
+        masks=_masks(table, roles.get("mask"), [of_scan[0] for of_scan in files], locator),
         headers=headers,
-        dataset=path.parent.name,
-        said=said,
-        labels={
-            f"{name}_in_table" if name in FIXED.names else name: table[name]
-            for name in table.column_names
-            if name not in used
-        },
+        dataset=locator.table.parent.name,
+        said={**said, **by_pattern},
+        labels={column: table[column] for column in table.column_names if column not in used},
+        mask_names=mask_names or {},
     )
     catalog = assemble(found)
-    taken = ", ".join(f"{role} from {name!r}" for role, name in roles.items())
-    say(f"{path.name}: {len(catalog)} scans; {taken}; labels: {', '.join(catalog.label_columns) or 'none'}.")
+    taken = ", ".join(f"{role} from {column!r}" for role, column in roles.items())
+    say(f"{name}: {len(catalog)} scans; {taken}; labels: {', '.join(catalog.label_columns) or 'none'}.")
     return catalog
 
 
-def _files(names: list[str], column: str, locator: Locator) -> list[str]:
-    """Absolute paths of the scans, one for each row, none twice."""
-    blank = names.count("")
+def _files(cells: list[str], column: str, locator: Locator) -> list[list[str]]:
+    """The absolute paths of each row's scan, none twice."""
+    blank = cells.count("")
     if blank:
         raise ScanlearnError(
-            f"{blank} of {len(names)} rows of {locator.table.name} name no file in column {column!r}; take them out."
+            f"{blank} of {len(cells)} rows of {locator.table.name} name no file in {column}; take them out."
         )
-    files = locator.locate(names, column)
-    first_row = {file: row for row, file in reversed([*enumerate(files)])}
-    again = [names[row] for row, file in enumerate(files) if first_row[file] != row]
+    names = [[part.strip() for part in cell.split("|") if part.strip()] or [cell] for cell in cells]
+    found = iter(locator.locate([name for of_row in names for name in of_row], column))
+    files = [[next(found) for _ in of_row] for of_row in names]
+    first_row = {file: row for row, of_row in reversed([*enumerate(files)]) for file in of_row}
+    again = [cells[row] for row, of_row in enumerate(files) if any(first_row[file] != row for file in of_row)]
     if again:
         raise ScanlearnError(
             f"{len(again)} rows of {locator.table.name} name a file that an earlier row names, the first is "
-            f"{again[0]!r}; give every scan one row (several findings are written A|B)."
+            f"{shown(again[0])}; give every scan one row (several findings are written A|B)."
         )
     return files
 
 
-def _open(files: list[str], column: str, locator: Locator) -> tuple[list[list[str]], list[Header | None]]:
+def _open(files: list[list[str]], column: str, locator: Locator) -> tuple[list[list[str]], list[Header | None]]:
     """The files of each scan and its DICOM header (None for other formats): a folder stands for the series in it."""
-    members = [_members(file) if locator.is_folder(file) else [file] for file in files]
-    dicom = [path for paths in members for path in paths if is_dicom(path)]
+    folders = {of_row[0] for of_row in files if len(of_row) == 1 and _is_series(of_row[0], locator)}
+    members = [_members(of_row[0]) if of_row[0] in folders else of_row for of_row in files]
+    dicom = [path for paths in members for path in paths if suffix_of(path) != ZARR and is_dicom(path)]
     header_of = dict(zip(dicom, read_headers(dicom), strict=True)) if dicom else {}
     mixed = []
-    for i, (file, paths) in enumerate(zip(files, members, strict=True)):
-        if locator.is_folder(file):
+    for i, (of_row, paths) in enumerate(zip(files, members, strict=True)):
+        if of_row[0] in folders:
             images = [path for path in paths if (header := header_of.get(path)) is not None and header.is_image]
             series = group_series(images, [header_of[path] for path in images])
-            members[i] = images
+            members[i] = [images[k] for k in series[0]] if series else []
             if len(series) != 1:
-                mixed.append((file, len(series)))
+                mixed.append((of_row[0], len(series)))
     if mixed:
         raise ScanlearnError(
             f"{len(mixed)} of {len(files)} entries in column {column!r} are folders that do not hold exactly one DICOM "
@@ -103,16 +129,21 @@ def _open(files: list[str], column: str, locator: Locator) -> tuple[list[list[st
     return members, [header_of.get(paths[0]) for paths in members]
 
 
+def _is_series(path: str, locator: Locator) -> bool:
+    return locator.is_folder(path) and suffix_of(path) != ZARR
+
+
 def _members(folder: str) -> list[str]:
-    return [f"{folder}/{name}" for name in list_files(Path(folder)) if is_dicom(f"{folder}/{name}")]
+    """The DICOM files in a folder: those listed without a suffix are, too."""
+    images = list_folder(Path(folder)).images
+    return [f"{folder}/{name}" for name in images if suffix_of(name) in ("", *DICOM_SUFFIXES)]
 
 
 def _masks(table: pa.Table, column: str | None, files: list[str], locator: Locator) -> list[str]:
     """Absolute path of each scan's mask or "": from the column, else the file of the same name in a mask folder."""
     if column is not None:
-        return locator.locate(table[column].to_pylist(), column, masks=True)
+        return locator.locate(table[column].to_pylist(), f"column {column!r}", masks=True)
     pairs = locator.masks_beside(files)
     if pairs:
-        folders = sorted({locator.relative(mask).rpartition("/")[0] for mask in pairs.values()})
-        say(f"{len(pairs)} of {len(files)} scans have a mask of the same name in {folders[0] or '.'}/.")
+        say(f"{len(pairs):,} of {len(files):,} scans have a mask of the same name.")
     return [pairs.get(file, "") for file in files]
