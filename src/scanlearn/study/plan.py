@@ -22,9 +22,10 @@ from typing import Any
 
 import yaml
 
-from scanlearn.engine.recipe import parse_settings, read_yaml, recipe_names
-from scanlearn.engine.run_folder import write_atomic
+from scanlearn.engine.recipe import parse_settings
+from scanlearn.engine.recipe_file import read_yaml, recipe_names
 from scanlearn.errors import ScanlearnError, unknown
+from scanlearn.files import write_atomic
 from scanlearn.tasks.finetune import MODES, TASKS
 from scanlearn.weights.encoder import TRANSFERS
 

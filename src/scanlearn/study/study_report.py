@@ -1,0 +1,315 @@
+"""The page of a study: the answer in a sentence, tables, curves, cases, what was checked, how to repeat it; one file."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from scanlearn import __version__
+from scanlearn.console import say
+from scanlearn.engine.run_folder import write_atomic, write_json
+from scanlearn.errors import ScanlearnError
+from scanlearn.scans.store import Store
+from scanlearn.study import cases, looks
+from scanlearn.study.analysis import analyse
+from scanlearn.study.collect import collect
+from scanlearn.study.export import NAMES, latex_table, results_csv
+from scanlearn.study.facts import Facts, read_facts
+from scanlearn.study.figures import dots_figure, map_figure
+from scanlearn.study.grid import Cell, Grid, Pretraining, folder_of
+from scanlearn.study.page import Cell as TableCell
+from scanlearn.study.page import Command, Measured, Panel, Strip, Table, count, measured, number, render, without_paths
+from scanlearn.study.plan import StudyPlan
+from scanlearn.study.statistics.sentences import p_text
+from scanlearn.study.study_figures import difference_figure, label_figure, ranks_figure
+from scanlearn.study.tables import environment_table
+from scanlearn.study.work import PLAN, result_of
+
+
+def write_study(plan: StudyPlan, grid: Grid, store: Store, out: Path) -> Path:
+    """Write study.json, results.csv, tables.tex and report.html from what the cells found; returns the page."""
+    found = collect(plan, grid, store, out)
+    facts = analyse(plan, grid, store, out, found)
+    write_json(out / "study.json", facts)
+    write_atomic(out / "results.csv", results_csv(facts))
+    write_atomic(out / "tables.tex", latex_table(facts))
+    write_atomic(out / "report.html", page(plan, grid, store, out, facts))
+    for sentence in facts["answer"]:
+        say(sentence)
+    return out / "report.html"
+
+
+def page(plan: StudyPlan, grid: Grid, store: Store, out: Path, facts: dict[str, Any]) -> str:
+    """The page as text."""
+    name = NAMES.get(facts["figure"], facts["figure"])
+    last = [
+        cell for cell in grid.cells if result_of(out, cell) is not None and cell.labels == facts["labels"][-1]["asked"]
+    ]
+    best = facts["verdicts"].get(str(facts["labels"][-1]["asked"]), {}).get("best")
+    return render(
+        "study.html.jinja",
+        title=f"{plan.target or 'Segmentation'} · {store.path.name}",
+        version=__version__,
+        answers=[v["sentence"] for v in facts["verdicts"].values()],
+        key_figures=key_figures(facts, name),
+        notices=notices(facts, store),
+        means=means_table(facts, facts["means"], f"Mean {name} of {count(plan.seeds, 'seed')}"),
+        panels=panels(facts, name),
+        worth=[w["sentence"] for w in facts["worth"]],
+        comparisons=comparison_table(facts, name),
+        classes=[means_table(facts, means, f"{name} of class {c}") for c, means in facts["by_class"].items()],
+        case_panels=case_panels(plan, out, last),
+        cases=case_strips(plan, store, out, last, best),
+        legend=plan.task == "segment",
+        features=feature_panels(plan, grid, store, out),
+        restored=restored_strips(grid, store, out),
+        checks=check_sentences(grid, store, out),
+        parts_table=split_table(store),
+        failed=facts["failed"],
+        missing=facts["missing"],
+        repeat=Command(
+            f"scanlearn study {PLAN} --out {shlex.quote(out.name)}-again", "study.yaml lies beside this page."
+        ),
+        environment=environment_table(facts["machine"], 0),
+        plan=without_paths((out / PLAN).read_text(encoding="utf-8")),
+        store_key=facts["question"]["store_key"],
+        date=facts["date"],
+    )
+
+
+def key_figures(facts: dict[str, Any], name: str) -> list[tuple[str, str, str]]:
+    """The best mean at the smallest and the largest label count, and the size of the study."""
+    found = []
+    for entry in dict.fromkeys((facts["labels"][0]["scans"], facts["labels"][-1]["scans"])):
+        asked = next(e["asked"] for e in facts["labels"] if e["scans"] == entry)
+        means = facts["means"][str(asked)]
+        best = (max if facts["higher_is_better"] else min)(means, key=lambda m: means[m]["value"])
+        found.append((f"{entry:,} labels", number(means[best]["value"]), f"{name}, {best}"))
+    cells = len(facts["cells"])
+    found.append(("fine-tunings", f"{cells:,}", f"{len(facts['methods'])} methods, {facts['question']['seeds']} seeds"))
+    found.append(("test scans", f"{facts['test']['scans']:,}", f"of {count(facts['test']['patients'], 'patient')}"))
+    return found
+
+
+def notices(facts: dict[str, Any], store: Store) -> list[str]:
+    """What a reader must not miss."""
+    found = []
+    if facts["missing"]:
+        found.append(f"{len(facts['missing'])} cells of the study have no result yet or failed; they are listed below.")
+    if not store.catalog.patients_known:
+        found.append("The scans came without patients, so each counts as its own patient and leaks cannot be seen.")
+    if facts["question"]["pretraining_seeds"] == 1 and facts["twins"]:
+        found.append(
+            "Each method was pre-trained once: the intervals speak of new labels, fine-tunings and patients, not of a new "
+            "pre-training."
+        )
+    return found
+
+
+def means_table(facts: dict[str, Any], means: dict[str, Any], caption: str) -> Table:
+    """Methods by label counts, each mean with its interval over seeds and patients."""
+    head = [
+        "method",
+        *(f"all {e['scans']:,} labels" if e["asked"] == "all" else f"{e['scans']:,} labels" for e in facts["labels"]),
+    ]
+    rows: list[list[TableCell]] = []
+    for method in facts["methods"]:
+        line: list[TableCell] = [method]
+        for entry in facts["labels"]:
+            found = means.get(str(entry["asked"]), {}).get(method)
+            line.append(measured(found) if found else "–")
+        rows.append(line)
+    return Table(caption, head, rows, note="Intervals: 95 %, over seeds and patients together.")
+
+
+def comparison_table(facts: dict[str, Any], name: str) -> Table:
+    """Every pair at every label count: difference, interval, p with and without Holm's correction."""
+    rows: list[list[TableCell]] = []
+    for entry in facts["labels"]:
+        for c in facts["comparisons"].get(str(entry["asked"]), []):
+            first, second, d = c["a"], c["b"], c["difference"]
+            if d["value"] < 0:  # the better-looking one first
+                first, second = second, first
+                d = {"value": -d["value"], "low": -d["high"], "high": -d["low"]}
+            effect = next(iter(c["effects"].items()), None)
+            size = number(effect[1].get("value"), 2) if effect and isinstance(effect[1], dict) else "–"
+            rows.append(
+                [
+                    f"{first} − {second}",
+                    f"{entry['scans']:,}",
+                    Measured(f"{d['value']:+.3f}", f"{number(d['low'])} to {number(d['high'])}"),
+                    _p(c["p"]),
+                    _p(c["p_holm"]),
+                    size,
+                ]
+            )
+    head = ["methods", "labels", f"difference in {name}", "p", "p, Holm", "effect size"]
+    note = (
+        "p and interval: seeds and patients both taken as drawn by chance. Holm: over all pairs at one label count. "
+        "Effect size: Hedges' g of the cases, or the separation of AUROCs in standard deviations of a patient."
+    )
+    return Table("Every pair of methods", head, rows, note=note)
+
+
+def _p(value: float) -> str:
+    return p_text(value).removeprefix("p = ").removeprefix("p ") if value == value else "–"
+
+
+def panels(facts: dict[str, Any], name: str) -> list[Panel]:
+    """Curves over label counts, differences to the twin, mean ranks."""
+    title = f"{name} over labels"
+    found = [
+        Panel(
+            title, label_figure(facts, facts["means"], name=name), "Marks are means, bars 95 % intervals, dashes seeds."
+        )
+    ]
+    rows = [(f"{c['method']}, {c['labels']:,}", c["difference"]) for c in to_twins(facts)]
+    if rows:
+        note = "Against the twin from scratch. Filled: the interval leaves no difference out (before correction)."
+        found.append(Panel("Gain by pre-training", difference_figure(rows, name=name), note))
+    if facts["ranks"]:
+        ranks = facts["ranks"]
+        note = (
+            f"Over {ranks['blocks']} pairs of label count and seed; methods under one bar do not differ (Nemenyi, critical "
+            f"difference {ranks['critical_difference']:.2f}; Friedman {p_text(ranks['p_friedman'])})."
+        )
+        found.append(Panel("Mean ranks", ranks_figure(ranks), note))
+    return found
+
+
+def to_twins(facts: dict[str, Any]) -> list[dict[str, Any]]:
+    """The comparisons of each pre-trained method with its twin, as pre-trained minus scratch."""
+    found = []
+    for entry in facts["labels"]:
+        for c in facts["comparisons"].get(str(entry["asked"]), []):
+            for one, other, sign in ((c["a"], c["b"], 1), (c["b"], c["a"], -1)):
+                if facts["twins"].get(one) == other:
+                    d = c["difference"]
+                    ends = sorted((sign * d["low"], sign * d["high"]))
+                    turned = {"value": sign * d["value"], "low": ends[0], "high": ends[1]}
+                    found.append({"method": one, "labels": entry["scans"], "difference": turned})
+    return found
+
+
+def case_panels(plan: StudyPlan, out: Path, cells: list[Cell]) -> list[Panel]:
+    """For segmentation the Dice of each case of each method, averaged over its seeds, at the largest label count."""
+    if plan.task != "segment":
+        return []
+    groups: dict[str, list[np.ndarray]] = {}
+    for cell in cells:
+        table = pq.read_table(folder_of(out, cell) / "cases.parquet")
+        columns = [np.array(table[c].to_pylist(), np.float64) for c in table.column_names if c.startswith("dice_")]
+        groups.setdefault(cell.method, []).append(np.nanmean(columns, axis=0))
+    means = {method: np.nanmean(values, axis=0) for method, values in groups.items()}
+    return (
+        [Panel("Dice of each case", dots_figure(means, name="Dice"), "Mean over classes and seeds, most labels.")]
+        if means
+        else []
+    )
+
+
+def case_strips(plan: StudyPlan, store: Store, out: Path, cells: list[Cell], best: str | None) -> list[Strip]:
+    """Worst and best test scans of the method with the best mean and of a network from scratch, first seed each."""
+    strips = []
+    scratch = next((c.method for c in cells if c.from_scratch), None)
+    for method in dict.fromkeys(m for m in (best, scratch) if m):
+        cell = next((c for c in cells if c.method == method), None)
+        if cell is None:
+            continue
+        facts = read_facts(folder_of(out, cell))
+        found = (
+            cases.example_strips(facts.run, store, store.spatial_dims)
+            if plan.task == "segment"
+            else cases.extreme_strips(cases.read_predictions(facts.run, facts.results), store)
+        )
+        strips += [Strip(f"{method}: {strip.title.lower()}", strip.pictures, strip.columns) for strip in found]
+    return strips
+
+
+def finished_pretrainings(grid: Grid, out: Path) -> list[tuple[Pretraining, Facts]]:
+    """The first pre-training of each method, with its facts."""
+    first = [p for p in grid.pretrainings if p.seed == 0 and result_of(out, p) is not None]
+    return [(p, read_facts(folder_of(out, p))) for p in first]
+
+
+def feature_panels(plan: StudyPlan, grid: Grid, store: Store, out: Path) -> list[Panel]:
+    """Maps of each pre-trained network's features, coloured by label, by source and by patient where these say something."""
+    found = []
+    for pretraining, facts in finished_pretrainings(grid, out):
+        network = looks.trained_network(facts)
+        sample = looks.embed_sample(facts, store, network, plan.target)
+        if sample is None or not np.isfinite(sample.features).all():
+            continue
+        points, shares = looks.principal_map(sample.features)
+        title = pretraining.name.rpartition("-seed")[0]
+        for what, groups in colourings(store, sample):
+            picture = map_figure(points, groups, shares.tolist(), what=what)
+            found.append(Panel(f"{title}, by {what}", picture, f"{len(sample.rows)} scans, pooled features (PCA)."))
+    return found
+
+
+def colourings(store: Store, sample: Any) -> list[tuple[str, list[str]]]:
+    """(what, group of each scan): the label or part; the source where there are several; the patients with most scans."""
+    found = [(sample.what, [group or "no label" for group in sample.groups])]
+    sources = store.catalog.take(sample.rows).column("dataset")
+    if len(set(sources)) > 1:
+        found.append(("source", sources))
+    names, counts = np.unique(np.asarray(sample.patients, dtype=str), return_counts=True)
+    many = [name for name, n in sorted(zip(names, counts, strict=True), key=lambda pair: -pair[1]) if n >= 3][:7]
+    if len(many) > 1:
+        number_of = {name: f"patient {i + 1}" for i, name in enumerate(many)}  # the page names nobody
+        found.append(("patient", [number_of.get(str(p), "other") for p in sample.patients]))
+    return found
+
+
+def restored_strips(grid: Grid, store: Store, out: Path) -> list[Strip]:
+    """What each pre-training was shown and, where it restores, what it makes of it."""
+    strips = []
+    for pretraining, facts in finished_pretrainings(grid, out):
+        title = pretraining.name.rpartition("-seed")[0]
+        found, _ = looks.view_strips(facts, store, looks.trained_network(facts))
+        strips += [Strip(f"{title}: {strip.title.lower()}", strip.pictures, strip.columns) for strip in found[:2]]
+    return strips
+
+
+def check_sentences(grid: Grid, store: Store, out: Path) -> list[str]:
+    """How many patients and files of the test part any training saw, counted anew from every run's own record."""
+    words = []
+    test = np.asarray(store.splits["test"])
+    tested = store.catalog.take(test)
+    patients, files = set(map(str, tested.patients)), {f for f in tested.column("sha256") if f}
+    for kind, tasks, part in (
+        ("pre-training", grid.pretrainings, "pre-training"),
+        ("fine-tuning", grid.cells, "fine-tuning"),
+    ):
+        runs = shared = copies = 0
+        for task in tasks:
+            if result_of(out, task) is None:
+                continue
+            record = read_facts(folder_of(out, task)).record
+            if record is None or part not in record.parts:
+                raise ScanlearnError(f"{task.name} does not list its scans: delete its folder and run the study again.")
+            runs += 1
+            shared += len(patients & set(record.patients(part).to_pylist()))
+            copies += len(files & {digest.hex() for digest in record.files(part).to_pylist()})
+        words.append(
+            f"{count(runs, f'{kind} run')}: {shared or 'none'} of the {count(len(patients), 'test patient')} and "
+            f"{copies or 'none'} of their files {'was' if shared + copies == 1 else 'were'} trained on."
+        )
+    if not store.catalog.patients_known:
+        words.append("Patients are not known, so nobody can say whether one of them is in two parts.")
+    words.append("Not checked: whether other data sets, from which given weights came, hold the same patients.")
+    return words
+
+
+def split_table(store: Store) -> Table:
+    """Scans and patients of each part of the store."""
+    rows: list[list[TableCell]] = [
+        [part, f"{len(rows):,}", f"{store.catalog.count_patients(np.asarray(rows)):,}"]
+        for part, rows in store.splits.items()
+    ]
+    return Table("Parts of the store, by patient", ["part", "scans", "patients"], rows)
