@@ -82,6 +82,20 @@ def test_jpeg_baseline_is_read(tmp_path):
     assert np.abs(found.astype(int) - pixels).max() <= 4
 
 
+@pytest.mark.parametrize("syntax", [JPEGBaseline8Bit, JPEG2000Lossless])
+def test_some_compressed_files_are_read_without_the_extra(tmp_path, monkeypatch, syntax):
+    pixels = np.add.outer(np.arange(40), 3 * np.arange(48)).astype(np.uint8)
+    file = dicom(pixels, RescaleIntercept=None)
+    if syntax == JPEGBaseline8Bit:
+        compressed(file, syntax, [jpeg(pixels)])
+    else:
+        file.compress(syntax)
+    decoder = get_decoder(syntax)
+    monkeypatch.setattr(decoder, "_available", {"pillow": decoder._available["pillow"]})
+    found = read_dicom([save(file, tmp_path / "s.dcm")])[0][0]
+    assert np.abs(found.astype(int) - pixels).max() <= (4 if syntax == JPEGBaseline8Bit else 0)
+
+
 def test_stored_bits_of_rle_are_cut_out(tmp_path):
     values = noise(*SIDE, high=4096)
     file = dicom((values | 0x5000).astype(np.uint16), BitsStored=12, HighBit=11)

@@ -42,7 +42,7 @@ NAMED = {
     "test-SR.dcm": "is no scan: structured report.",
     "waveform_ecg.dcm": "is no scan: waveform.",
     "DICOMDIR": "is no scan: directory.",
-    "no_meta.dcm": "is no scan: object without pixels.",
+    "no_meta.dcm": "holds no DICOM image",
 }
 
 

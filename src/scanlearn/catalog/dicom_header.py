@@ -13,7 +13,7 @@ from typing import Any
 
 from scanlearn.catalog.dicom_file import open_dicom, quiet
 from scanlearn.catalog.dicom_planes import PLANE_TAGS, Plane, frames_of, plane_of
-from scanlearn.catalog.dicom_tags import BadTag, tags_of, word
+from scanlearn.catalog.dicom_tags import BadTag, tags_of, text, word
 from scanlearn.catalog.files import short_hash
 from scanlearn.console import track, warn
 
@@ -103,6 +103,11 @@ def hashed(kind: str, identifier: str) -> str:
     return f"{kind}_{short_hash(identifier)}" if identifier else ""
 
 
+def says_nothing(data: Any) -> bool:
+    """Nearly anything parses as DICOM without a preamble; then none of the tags is found that every object has."""
+    return not any(word(data, keyword) for keyword in _SIGNS) and not word(data.file_meta, _META_CLASS)
+
+
 def kind_of(data: Any, localised: bool) -> str:
     """Why an object is no scan, "" if it is one. localised: whether it has position and orientation.
 
@@ -144,9 +149,7 @@ def read_header(path: str | Path) -> Header | None:
     with quiet():
         try:
             data = open_dicom(path, _tags())
-            if not any(word(data, keyword) for keyword in _SIGNS) and not word(data.file_meta, _META_CLASS):
-                return None  # nearly anything parses as DICOM without a preamble, and nothing is found in it
-            return _header(data)
+            return None if says_nothing(data) else _header(data)
         except MemoryError:
             raise
         except Exception:  # converters raise nearly everything; whoever reads the file says what is wrong
@@ -161,14 +164,14 @@ def _header(data: Any) -> Header:
     digits = word(data, "SeriesNumber").lstrip("+")
     number = int(digits) if digits.lstrip("-").isdecimal() and len(digits) < 12 else 0
     return Header(
-        patient=hashed("p", str(data.get("PatientID") or "")),
-        study=hashed("s", str(data.get("StudyInstanceUID") or "")),
-        series=(number, hashed("u", str(data.get("SeriesInstanceUID") or ""))),
+        patient=hashed("p", text(data, "PatientID")),
+        study=hashed("s", text(data, "StudyInstanceUID")),
+        series=(number, hashed("u", text(data, "SeriesInstanceUID"))),
         modality=word(data, "Modality"),
         view=word(data, "ViewPosition"),
         kind=kind_of(data, plane.position is not None and plane.cosines is not None),
         plane=plane,
-        instance=hashed("i", str(data.get("SOPInstanceUID") or "")),
+        instance=hashed("i", text(data, "SOPInstanceUID")),
         volume=tuple(sys.intern(word(data, keyword)) for keyword in VOLUME_TAGS),
         frames=frames,
     )

@@ -8,7 +8,8 @@ from functools import cache
 from typing import Any
 
 # VRs whose values are plain ASCII, several separated by a backslash, so that they need none of pydicom's converters.
-_TEXTS = frozenset(("CS", "DS", "IS", "UI", "TM", "DA"))
+_TEXTS = frozenset(("CS", "DS", "IS", "UI", "TM", "DA", "LO"))
+_ESCAPE = b"\x1b"  # switches to another alphabet
 
 
 class BadTag(ValueError):
@@ -55,24 +56,26 @@ def number(data: Any, keyword: str) -> float | None:
     return None if found is None else found[0]
 
 
-def word(data: Any, keyword: str) -> str:
-    """The text of a tag in upper case, several values joined by a backslash; "" where it is missing or damaged."""
+def text(data: Any, keyword: str) -> str:
+    """The text of a tag, several values joined by a backslash; "" where it is missing or damaged."""
     try:
         value = _value(data, keyword)
     except RecursionError:
         raise
     except Exception:  # a damaged text says nothing
         return ""
-    if value is None:
-        return ""
-    text = value if isinstance(value, str) else "\\".join(map(str, value)) if hasattr(value, "__iter__") else str(value)
-    return text.strip().upper()
+    if value is None or isinstance(value, str):
+        return (value or "").strip()
+    return ("\\".join(map(str, value)) if hasattr(value, "__iter__") else str(value)).strip()
+
+
+def word(data: Any, keyword: str) -> str:
+    """The ``text`` of a tag in upper case."""
+    return text(data, keyword).upper()
 
 
 def items(data: Any, keyword: str) -> Sequence[Any]:
     """The items of a sequence, none where it is missing; BadTag where the tag holds something else."""
-    from pydicom.sequence import Sequence as DicomSequence
-
     try:
         value = _value(data, keyword)
     except RecursionError:
@@ -81,6 +84,8 @@ def items(data: Any, keyword: str) -> Sequence[Any]:
         raise BadTag(keyword, "that is no sequence") from error
     if value is None or value == "" or value == b"":
         return ()
+    from pydicom.sequence import Sequence as DicomSequence
+
     if not isinstance(value, DicomSequence):
         raise BadTag(keyword, "that is no sequence")
     return value
@@ -88,15 +93,13 @@ def items(data: Any, keyword: str) -> Sequence[Any]:
 
 def _value(data: Any, keyword: str) -> Any:
     """The value of a tag, None where it is missing. What is simple is parsed here, in a tenth of pydicom's time."""
-    from pydicom.dataelem import RawDataElement
-
     element = data.get_item(tag_of(keyword))
     if element is None:
         return None
     raw = element.value
-    if isinstance(element, RawDataElement) and isinstance(raw, bytes):
+    if element.is_raw and isinstance(raw, bytes):
         vr = _vr(keyword) if element.VR in (None, "UN") else element.VR
-        if vr in _TEXTS and raw.isascii():
+        if vr in _TEXTS and raw.isascii() and _ESCAPE not in raw:
             return raw.decode("ascii").strip(" \0")
         if vr == "US" and len(raw) == 2:
             return int.from_bytes(raw, "little" if element.is_little_endian else "big")

@@ -15,7 +15,7 @@ from scanlearn.catalog.dicom_file import HEADER_BYTES, open_dicom, quiet
 from scanlearn.catalog.dicom_tags import tags_of, word
 from scanlearn.errors import FileError
 from scanlearn.scans.dicom_frames import Frame, naming, read_description, read_frames, several_volumes
-from scanlearn.scans.dicom_pixels import DATA_TAGS, PIXEL_TAGS, grey_frames, to_grey
+from scanlearn.scans.dicom_pixels import DATA_TAGS, PIXEL_TAGS, describe, grey_frames, to_grey
 from scanlearn.scans.dicom_stack import flat_affine, stack
 from scanlearn.scans.formats.limits import byte_limit, check_size
 
@@ -58,7 +58,8 @@ def read_dicom_scan(paths: Sequence[Path], *, limit_bytes: int | None = None) ->
     """
     limit = byte_limit(limit_bytes)
     with quiet():
-        frames = [frame for path in paths for frame in read_frames(Path(path))]
+        paths = list(dict.fromkeys(map(Path, paths)))
+        frames = [frame for path in paths for frame in read_frames(path)]
         first, count = frames[0], len(frames)
         check_size(first.path, (count, first.plane.rows, first.plane.columns), max(f.itemsize for f in frames), limit)
         located = first.plane.position is not None and first.plane.cosines is not None
@@ -98,16 +99,13 @@ def _fill(slots: list[list[int]], frames: list[Frame], limit: int) -> tuple[np.n
     Duplicates that differ are refused. Padding becomes the lowest other value of all slots.
     """
     slot_of = {n: k for k, slot in enumerate(slots) for n in slot}
-    first = frames[0]
     out = np.zeros(0)
     filled: set[int] = set()
     outside: dict[int, np.ndarray] = {}  # packed bits
     lows = []
-    numbered = groupby(enumerate(frames), key=lambda pair: pair[1].path)
-    for path, of_file in numbered:
-        for (n, frame), raw in zip(of_file, _raw_frames(path, limit), strict=True):
-            if raw.shape != (first.plane.rows, first.plane.columns):
-                raise FileError(path, "changed while it was read.")
+    for path, group in groupby(enumerate(frames), key=lambda pair: pair[1].path):
+        of_file = list(group)
+        for (n, frame), raw in zip(of_file, _raw_frames(of_file[0][1], len(of_file), limit), strict=True):
             with naming(path):
                 values, padded = frame.transform.apply(raw), frame.transform.padded(raw)
             if not filled:
@@ -130,13 +128,18 @@ def _fill(slots: list[list[int]], frames: list[Frame], limit: int) -> tuple[np.n
     return out, len(frames) - len(slots)
 
 
-def _raw_frames(path: Path, limit: int) -> Iterator[np.ndarray]:
-    if path.stat().st_size > limit + HEADER_BYTES:
-        raise FileError(path, f"is a file of more than the limit of {limit / 2**30:.3g} GiB.")
+def _raw_frames(first: Frame, count: int, limit: int) -> Iterator[np.ndarray]:
+    """The frames of the file whose first one is given, ``count`` by its header."""
+    path = first.path
     with naming(path):
+        if path.stat().st_size > limit + HEADER_BYTES:
+            raise FileError(path, f"is a file of more than the limit of {limit / 2**30:.3g} GiB.")
         data = open_dicom(path, _data_tags(), pixels_up_to=limit)
         if "Rows" not in data:  # pydicom gives nothing at all where compressed pixels have no end
             raise FileError(path, "is cut off within its pixels.")
+        told = describe(data)
+        if (told["rows"], told["columns"], told["frames"]) != (first.plane.rows, first.plane.columns, count):
+            raise FileError(path, "changed while it was read.")
         yield from grey_frames(data, path)
 
 

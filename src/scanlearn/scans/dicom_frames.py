@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from scanlearn.catalog.dicom_file import open_dicom
-from scanlearn.catalog.dicom_header import KIND_TAGS, LOCALISER, SCREENSHOT, kind_of
+from scanlearn.catalog.dicom_header import KIND_TAGS, LOCALISER, SCREENSHOT, kind_of, says_nothing
 from scanlearn.catalog.dicom_planes import PLANE_TAGS, Plane, plane_of
 from scanlearn.catalog.dicom_tags import BadTag, items, number, tags_of, word
 from scanlearn.errors import FileError
@@ -59,6 +59,8 @@ def naming(path: Path) -> Iterator[None]:
         raise FileError(path, str(error)) from None
     except RecursionError:
         raise FileError(path, "nests its sequences too deep to be read.") from None
+    except OSError as error:
+        raise FileError(path, f"cannot be read ({error.strerror or type(error).__name__}).") from None
     except Exception as error:
         raise FileError(path, f"is no readable DICOM image ({type(error).__name__}).") from None
 
@@ -67,6 +69,8 @@ def read_description(path: Path) -> tuple[Any, dict[str, int]]:
     """(header, what ``describe`` tells) of a file that holds an image; FileError for other objects, by their kind."""
     data = open_dicom(path, _head_tags())
     with naming(path):
+        if says_nothing(data):
+            raise FileError(path, "holds no DICOM image: it is another kind of file, or damaged.")
         # Of the kinds that the catalogue leaves out these are images, if somebody asks for just this one.
         kind = kind_of(data, localised=True)
         if kind not in ("", LOCALISER, SCREENSHOT):
