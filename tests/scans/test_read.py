@@ -1,4 +1,5 @@
 import gzip
+import logging
 
 import nibabel as nib
 import numpy as np
@@ -6,8 +7,9 @@ import pytest
 import SimpleITK as sitk
 from PIL import Image
 
-from scanlearn.errors import ScanlearnError
+from scanlearn.errors import FileError, ScanlearnError
 from scanlearn.scans.read import Scan, read_header, read_mask, read_scan, write_mask_like
+from scans.damaged import seeds
 
 generator = np.random.default_rng(0)
 
@@ -177,6 +179,76 @@ def test_a_written_2d_mask_is_read_back_as_it_was(tmp_path):
         write_mask_like(mask.T, scan, tmp_path / "m.png")
 
 
+# --- several files, limits, silence ---
+
+
+def test_several_files_are_the_channels_of_one_scan_in_their_order(tmp_path):
+    affine, volumes = oblique(), generator.integers(0, 99, (2, 4, 5, 6), dtype=np.int16)
+    nib.save(nib.Nifti1Image(volumes[0], affine), tmp_path / "case_0000.nii.gz")
+    image = sitk.GetImageFromArray(volumes[1].T)  # another format, the same place
+    image.SetSpacing(np.linalg.norm(affine[:3, :3], axis=0).tolist())
+    image.SetDirection(
+        (np.diag([-1, -1, 1]) @ affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)).ravel().tolist()
+    )
+    image.SetOrigin((affine[:3, 3] * (-1, -1, 1)).tolist())
+    sitk.WriteImage(image, str(tmp_path / "case_0001.mha"))
+    paths = [tmp_path / "case_0001.mha", tmp_path / "case_0000.nii.gz"]
+    scan = read_scan(paths)
+    assert np.array_equal(scan.array, volumes[::-1]) and np.allclose(scan.affine, affine, atol=1e-4)
+    assert read_header(paths) == scan.shape == (4, 5, 6)
+
+
+@pytest.mark.parametrize("change", ["shape", "place"])
+def test_channels_on_another_grid_are_refused(tmp_path, change):
+    affine, other = oblique(), oblique()
+    nib.save(nib.Nifti1Image(np.zeros((4, 5, 6), np.uint8), affine), tmp_path / "a.nii")
+    shape = (4, 5, 7) if change == "shape" else (4, 5, 6)
+    nib.save(nib.Nifti1Image(np.zeros(shape, np.uint8), affine if change == "shape" else other), tmp_path / "b.nii")
+    with pytest.raises(FileError, match=r"b\.nii: is a channel .* on another grid"):
+        read_scan([tmp_path / "a.nii", tmp_path / "b.nii"])
+
+
+@pytest.fixture(scope="module")
+def sound_files(tmp_path_factory):
+    return seeds(tmp_path_factory.mktemp("sound") / "files")
+
+
+def test_every_format_asks_the_limit_before_it_decodes(sound_files, monkeypatch):
+    for path in sound_files:
+        assert read_scan(path).shape == read_header(path)
+        for reader in (read_header, read_scan, read_mask):
+            if reader is read_mask and path.suffix == ".jpg":
+                continue
+            with pytest.raises(FileError, match="more than the limit of"):
+                reader(path, limit_bytes=100)
+    monkeypatch.setenv("SCANLEARN_MAX_SCAN_BYTES", "100")
+    with pytest.raises(FileError, match="more than the limit of"):
+        read_scan(sound_files[0])
+    monkeypatch.setenv("SCANLEARN_MAX_SCAN_BYTES", "a lot")
+    with pytest.raises(ScanlearnError, match="SCANLEARN_MAX_SCAN_BYTES is 'a lot'"):
+        read_scan(sound_files[0])
+
+
+def test_several_channels_count_together(tmp_path):
+    for name in ("a.nii", "b.nii"):
+        nib.save(nib.Nifti1Image(np.zeros((10, 10, 10), np.uint8), np.eye(4)), tmp_path / name)
+    assert read_scan([tmp_path / "a.nii"], limit_bytes=1500).shape == (10, 10, 10)
+    with pytest.raises(FileError, match="more than the limit"):
+        read_scan([tmp_path / "a.nii", tmp_path / "b.nii"], limit_bytes=1500)
+
+
+def test_warnings_and_log_lines_of_the_readers_stay_inside(tmp_path, capfd, recwarn):
+    nib.save(nib.Nifti1Image(np.zeros((3, 3, 3), np.uint8), np.eye(4)), tmp_path / "v.nii")
+    whole = bytearray((tmp_path / "v.nii").read_bytes())
+    whole[72:74] = b"\x63\0"  # a wrong number of bits, which nibabel repairs and logs
+    whole[80:84] = np.float32(-1).tobytes()
+    (tmp_path / "v.nii").write_bytes(whole)
+    level = logging.getLogger("nibabel.global").level
+    read_scan(tmp_path / "v.nii")
+    assert capfd.readouterr() == ("", "") and not recwarn.list
+    assert logging.getLogger("nibabel.global").level == level
+
+
 # --- what cannot be read ---
 
 
@@ -186,7 +258,7 @@ def test_a_written_2d_mask_is_read_back_as_it_was(tmp_path):
         ("a.png", b"", "is empty"),
         ("a.png", b"\x89PNG\r\n\x1a\nrubbish", "cannot be read"),
         ("a.txt", b"hello", "is no PNG"),
-        ("a.nii.gz", gzip.compress(b"no header", mtime=0), "cannot be read"),
+        ("a.nii.gz", gzip.compress(b"no header", mtime=0), "has no such header"),
         ("a.dcm", b"no DICOM at all", "holds no DICOM image|cannot be read"),
     ],
 )
@@ -199,5 +271,5 @@ def test_a_bad_file_is_named_in_one_sentence(tmp_path, name, content, message):
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(ScanlearnError, match=r"There is no file .*gone\.png"):
+    with pytest.raises(ScanlearnError, match=r"gone\.png: is not there"):
         read_scan(tmp_path / "gone.png")

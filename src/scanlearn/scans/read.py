@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from scanlearn.errors import FileError, ScanlearnError
-from scanlearn.scans.dicom import read_dicom, read_dicom_header
-from scanlearn.scans.formats.limits import byte_limit
+from scanlearn.scans.dicom import read_dicom_header, read_dicom_scan
+from scanlearn.scans.formats.limits import byte_limit, check_size
 from scanlearn.scans.formats.quiet import quiet, reason_of
 from scanlearn.scans.formats.raw import head
 from scanlearn.scans.formats.scan import Scan
@@ -27,7 +27,7 @@ def read_scan(path: str | Path | Sequence[str | Path], *, limit_bytes: int | Non
 
     Several files that are no DICOM are the channels of one scan, in this order, all on one grid. PNG and JPEG give
     one grey channel, 8 or 16 bit, turned as they are displayed; NIfTI keeps the file's voxel order, time or channels
-    first; DICOM is described in ``read_dicom``, every other format in its module of ``scans.formats``.
+    first; DICOM is described in ``read_dicom_scan``, every other format in its module of ``scans.formats``.
 
     limit_bytes: most decoded bytes, asked of the header before anything is decoded; without it the environment
     variable SCANLEARN_MAX_SCAN_BYTES, else 4 GiB. Raises FileError, whatever is wrong with the file.
@@ -183,7 +183,8 @@ def _format(kind: str) -> Any:
 def _read(paths: list[Path], limit: int) -> Scan:
     kind = _kind(paths[0])
     if kind == "dicom":
-        return Scan(*read_dicom(paths))
+        found = read_dicom_scan(paths, limit_bytes=limit)
+        return Scan(found.array, found.affine, found.modality, located=found.located, notes=found.notes)
     first = _format(kind).read(paths[0], limit)
     left = limit - first.array.nbytes
     arrays = [first.array]
@@ -199,8 +200,11 @@ def _read(paths: list[Path], limit: int) -> Scan:
 
 def _header(paths: list[Path], limit: int) -> tuple[int, ...]:
     kind = _kind(paths[0])
-    shape = read_dicom_header(paths)[0] if kind == "dicom" else _format(kind).header(paths[0], limit)
-    return tuple(int(n) for n in shape)
+    if kind != "dicom":
+        return tuple(int(n) for n in _format(kind).header(paths[0], limit))
+    shape = read_dicom_header(paths)[0]
+    check_size(paths[0], shape, 1, limit)
+    return shape
 
 
 def _read_indices(path: Path, limit: int) -> Scan:

@@ -1,10 +1,14 @@
-"""MetaImage (.mha, .mhd) and NRRD (.nrrd, .nhdr): voxels and geometry through SimpleITK, behind ``itk_headers``."""
+"""MetaImage (.mha, .mhd) and NRRD (.nrrd, .nhdr): geometry through SimpleITK, voxels from plain bytes.
+
+ITK trusts headers: it opens whatever file they name, asks for as much memory as they wish, and gives the voxels of a
+damaged MetaImage as if nothing were wrong. So ``itk_headers`` judges the header first, and the voxels are unpacked
+here, where a wrong checksum counts.
+"""
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -12,56 +16,49 @@ from scanlearn.errors import FileError
 from scanlearn.scans.formats.itk_headers import Announced, announced
 from scanlearn.scans.formats.limits import check_affine, check_channels
 from scanlearn.scans.formats.quiet import quiet_libraries
+from scanlearn.scans.formats.raw import check_length, read_array
 from scanlearn.scans.formats.scan import Scan
 from scanlearn.scans.geometry import LPS_TO_RAS, swap_first_axes
 
 
 def read(path: Path, limit: int) -> Scan:
     """The scan: direction, spacing and origin as SimpleITK reads them; components come first."""
-    import SimpleITK as sitk
-
     says = announced(path, limit)
-    reader = _reader(path, says)
-    with quiet_libraries():
-        image = reader.Execute()
-    dims, array = image.GetDimension(), sitk.GetArrayFromImage(image)  # (k, j, i[, component])
-    channels = np.moveaxis(array, -1, 0) if image.GetNumberOfComponentsPerPixel() > 1 else array[None]
-    lps = np.eye(4)
-    lps[:dims, :dims] = np.array(image.GetDirection()).reshape(dims, dims) * image.GetSpacing()
-    lps[:dims, 3] = image.GetOrigin()
-    flat = dims == 2 or channels.shape[1] == 1
-    affine = check_affine(path, LPS_TO_RAS @ lps, 2 if flat else 3)
-    if flat:
-        return Scan(
-            channels.reshape(channels.shape[0], *channels.shape[-2:]), swap_first_axes(affine), located=says.located
-        )
-    return Scan(channels.transpose(0, 3, 2, 1), affine, located=says.located)
+    affine = _affine(path, says)
+    array = read_array(says.data, says.offset, says.sides, says.dtype, says.surplus, packed=says.packed)
+    channels = array[None] if says.components is None else np.moveaxis(array, says.components, 0)
+    if not says.flat:
+        return Scan(channels, affine, located=says.located)
+    plane = channels.reshape(channels.shape[:3])  # (C, i, j)
+    return Scan(plane.swapaxes(1, 2), swap_first_axes(affine), located=says.located)
 
 
 def header(path: Path, limit: int) -> tuple[int, ...]:
     """The spatial shape that ``read`` gives."""
-    size = _reader(path, announced(path, limit)).GetSize()
-    return size[1::-1] if len(size) == 2 or size[2] == 1 else size
+    says = announced(path, limit)
+    _affine(path, says)
+    return says.shape[1::-1] if says.flat else says.shape
 
 
-def _reader(path: Path, says: Announced) -> Any:
-    """SimpleITK's reader, which has seen the header and found the same in it."""
+def _affine(path: Path, says: Announced) -> np.ndarray:
+    """Indices -> RAS mm, from SimpleITK, which has to see the same sizes in the header."""
     import SimpleITK as sitk
 
+    check_length(says.data, says.offset, math.prod(says.sides) * says.dtype.itemsize, says.surplus, says.packed)
+    dims = len(says.shape)
+    if dims not in (2, 3):
+        raise FileError(path, f"has {dims} axes {says.shape}; scans have two or three and channels.")
+    channels = 1 if says.components is None else says.sides[says.components]
+    check_channels(path, channels, "components")
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     reader = sitk.ImageFileReader()
     reader.SetImageIO(says.reader)
     reader.SetFileName(str(path))
     with quiet_libraries():
         reader.ReadImageInformation()
-    size, components = reader.GetSize(), reader.GetNumberOfComponents()
-    if len(size) not in (2, 3):
-        raise FileError(path, f"has {len(size)} axes {size}; scans have two or three and channels.")
-    if math.prod(size) * components != says.count:
-        raise FileError(
-            path, f"announces {says.count} numbers, of which SimpleITK sees {math.prod(size) * components}."
-        )
-    if "complex" in sitk.GetPixelIDValueAsString(reader.GetPixelID()):
-        raise FileError(path, "holds complex numbers; save their magnitude.")
-    check_channels(path, components, "components")
-    return reader
+    if reader.GetSize() != says.shape or reader.GetNumberOfComponents() != channels:
+        raise FileError(path, f"has a header in which SimpleITK sees other sizes than {says.sides}.")
+    lps = np.eye(4)
+    lps[:dims, :dims] = np.array(reader.GetDirection()).reshape(dims, dims) * reader.GetSpacing()
+    lps[:dims, 3] = reader.GetOrigin()
+    return check_affine(path, LPS_TO_RAS @ lps, 2 if says.flat else 3)

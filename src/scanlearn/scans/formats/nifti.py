@@ -7,6 +7,7 @@ it (InsightSoftwareConsortium/ITK#2243).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import numpy as np
 
 from scanlearn.errors import FileError
 from scanlearn.scans.formats.limits import check_affine, check_channels, check_size
-from scanlearn.scans.formats.raw import SURPLUS, head, read_array
+from scanlearn.scans.formats.raw import SURPLUS, check_length, head, read_array
 from scanlearn.scans.formats.scan import Scan
 from scanlearn.scans.geometry import swap_first_axes
 
@@ -83,9 +84,9 @@ def scaled(stored: np.ndarray, slope: float, intercept: float) -> np.ndarray:
 
 def _plan(path: Path, limit: int) -> _Plan:
     start = head(path, 568)
-    if start[:4] == MGH:
-        return _mgh_plan(path, start, limit)
-    return _nifti_plan(path, start, limit)
+    plan = _mgh_plan(path, start, limit) if start[:4] == MGH else _nifti_plan(path, start, limit)
+    check_length(plan.data, plan.offset, math.prod(plan.shape) * plan.dtype.itemsize, plan.surplus, None)
+    return plan
 
 
 def _nifti_plan(path: Path, start: bytes, limit: int) -> _Plan:

@@ -8,7 +8,7 @@ import numpy as np
 
 from scanlearn.errors import FileError
 from scanlearn.scans.formats.limits import check_size
-from scanlearn.scans.formats.raw import native, read_array
+from scanlearn.scans.formats.raw import SURPLUS, check_length, native, read_array
 from scanlearn.scans.formats.scan import Scan
 from scanlearn.scans.geometry import unlocated
 
@@ -19,9 +19,9 @@ def read(path: Path, limit: int) -> Scan:
     """(row, column), (row, column, 1 to 4 channels) or (i, j, k); a voxel counts as 1 mm."""
     shape, dtype, fortran, offset = _announced(path, limit)
     if fortran:
-        array = read_array(path, offset, shape, dtype)
+        array = read_array(path, offset, shape, dtype, packed="")
     else:
-        array = read_array(path, offset, shape[::-1], dtype).T
+        array = read_array(path, offset, shape[::-1], dtype, packed="").T
     if len(_spatial(shape)) == 3:
         return Scan(native(array)[None], unlocated((1.0, 1.0, 1.0)), located=False)
     channels = array[None] if array.ndim == 2 else np.moveaxis(array, 2, 0)
@@ -43,7 +43,7 @@ def _announced(path: Path, limit: int) -> tuple[tuple[int, ...], np.dtype, bool,
         raise FileError(path, "holds other things than real numbers.")
     if len(shape) not in (2, 3):
         raise FileError(path, f"has {len(shape)} axes {shape}; scans have two or three.")
-    check_size(path, shape, dtype.itemsize, limit)
+    check_length(path, offset, check_size(path, shape, dtype.itemsize, limit), SURPLUS, "")
     return shape, dtype, fortran, offset
 
 

@@ -16,6 +16,7 @@ class Scan:
     array: (C, *S), S = (row, column) as displayed, or (i, j, k); native dtype, or rescaled values (HU int16/float32).
     spacing: mm along each axis of S. affine: 4x4, indices -> RAS+ mm. modality: as the file says, "" if it does not.
     located: False where the file does not say where in space the scan lies, so that the affine is only a convention.
+    notes: sentences without a subject that a person should see ("was taken with a tilted gantry ..."), free of names.
     """
 
     array: np.ndarray
@@ -23,6 +24,7 @@ class Scan:
     modality: str = ""
     source: str = ""
     located: bool = True
+    notes: list[str] = field(default_factory=list)
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -23,8 +23,8 @@ from scanlearn.scans.formats.scan import Scan
 from scanlearn.scans.formats.units import millimetres
 from scanlearn.scans.geometry import unlocated
 
-_BY_TIFFFILE = ("NONE", "ADOBE_DEFLATE", "DEFLATE", "LZMA")
-_BY_PILLOW = ("LZW", "JPEG", "OJPEG", "PACKBITS", "CCITTRLE", "CCITT_T4", "CCITT_T6", "ZSTD", "WEBP")
+_BY_TIFFFILE = (1, 8, 32946, 34925)  # none, deflate twice, LZMA
+_BY_PILLOW = (2, 3, 4, 5, 6, 7, 32773, 50000, 50001)  # fax, LZW, JPEG, PackBits, ZSTD, WebP
 # Kinds of TIFF whose meaning is kept; the others, some of which lead to further files, count as plain pages.
 _KINDS = ("ome", "imagej", "shaped", "uniform", "multipage", "frame")
 MOST_PAGES = 100_000
@@ -150,19 +150,16 @@ def _check_segments(path: Path, series: Any) -> None:
 
 def _pixels(path: Path, layout: _Layout) -> tuple[np.ndarray, bool]:
     """(the series as an array, whether white-is-zero was already inverted)."""
-    name = getattr(layout.page.compression, "name", "something unknown")
-    packed = layout.page.bitspersample not in (8, 16, 32, 64)
-    if find_spec("imagecodecs") or (name in _BY_TIFFFILE and not packed):
-        array = layout.series.asarray(maxworkers=1)
-    elif name in (*_BY_PILLOW, *_BY_TIFFFILE):
-        array = _by_pillow(path, layout, name)
-        return array, layout.page.bitspersample <= 8
-    else:
-        raise _needs_imagecodecs(path, name)
-    return native(array.reshape(layout.shape)), False
+    code, bits = int(layout.page.compression), layout.page.bitspersample
+    by_tifffile = code in _BY_TIFFFILE and bits in (8, 16, 32, 64)
+    if by_tifffile or find_spec("imagecodecs"):
+        return native(layout.series.asarray(maxworkers=1).reshape(layout.shape)), False
+    if code in (*_BY_PILLOW, *_BY_TIFFFILE):
+        return _by_pillow(path, layout), bits <= 8
+    raise _needs_imagecodecs(path, layout)
 
 
-def _by_pillow(path: Path, layout: _Layout, name: str) -> np.ndarray:
+def _by_pillow(path: Path, layout: _Layout) -> np.ndarray:
     from PIL import Image
 
     planes = []
@@ -172,16 +169,17 @@ def _by_pillow(path: Path, layout: _Layout, name: str) -> np.ndarray:
             image.load()
             plane = np.array(image.convert("RGB") if layout.colour and image.mode == "YCbCr" else image)
             if plane.dtype != bool and plane.dtype.itemsize < layout.page.dtype.itemsize:  # Pillow drops the low bits
-                raise _needs_imagecodecs(path, name)
+                raise _needs_imagecodecs(path, layout)
             planes.append(_upright_undone(plane, layout.orientation))
     dtype = np.uint8 if planes[0].dtype == bool else layout.page.dtype
     whole = np.stack([plane.astype(dtype) for plane in planes])
     if whole.size != np.prod(layout.shape):
-        raise _needs_imagecodecs(path, name)
+        raise _needs_imagecodecs(path, layout)
     return whole.reshape(layout.shape)
 
 
-def _needs_imagecodecs(path: Path, name: str) -> FileError:
+def _needs_imagecodecs(path: Path, layout: _Layout) -> FileError:
+    name = getattr(layout.page.compression, "name", "something unknown")
     return FileError(path, f"is compressed as {name.lower()} in a way that needs the package imagecodecs; install it.")
 
 
