@@ -1,5 +1,7 @@
 """Headers sorted into scans: localisers, volumes at the same places, kinds of objects, threads that print nothing."""
 
+import subprocess
+import sys
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -144,6 +146,21 @@ def test_headers_keep_hashes_only(tmp_path):
 def test_many_headers_come_in_their_order(tmp_path):
     paths = [str(save(dicom(noise(ROWS, COLUMNS), SeriesNumber=n), tmp_path / f"{n}.dcm")) for n in range(30)]
     assert [header.series[0] for header in read_headers(paths)] == list(range(30))
+
+
+@pytest.mark.parametrize(
+    "work",
+    ["scanlearn.catalog.dicom.read_header(path).plane.rows", "scanlearn.scans.dicom.read_dicom([path])[0].shape[1]"],
+)
+def test_threads_that_are_the_first_to_need_pydicom_read_every_file(tmp_path, work):
+    paths = [str(save(dicom(noise(ROWS, COLUMNS)), tmp_path / f"{n}.dcm")) for n in range(16)]
+    code = (
+        "import sys; from concurrent.futures import ThreadPoolExecutor; import scanlearn.catalog.dicom;"
+        "import scanlearn.scans.dicom; assert 'pydicom' not in sys.modules;"
+        f"print(set(ThreadPoolExecutor(8).map(lambda path: {work}, sys.argv[1:])))"
+    )
+    run = subprocess.run([sys.executable, "-c", code, *paths], capture_output=True, text=True, timeout=60)
+    assert run.stdout == f"{{{ROWS}}}\n", run.stderr
 
 
 def test_silence_ends_when_the_last_thread_leaves():

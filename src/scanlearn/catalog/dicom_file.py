@@ -9,6 +9,7 @@ import warnings
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -36,13 +37,16 @@ class _Quiet:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def quiet(*, pixels: bool = False) -> Iterator[None]:
     """Neither pydicom's warnings nor its log reach the console: both quote values, and so names and identifiers.
 
-    May be entered by several threads; the last one to leave puts everything back.
+    May be entered by several threads; the last one to leave puts everything back. The first one imports pydicom (and
+    its decoders for ``pixels``) while the others wait: its modules import each other in circles, and threads that
+    import them at once see halves of them.
     """
     log = logging.getLogger("pydicom")
     with _Quiet.lock:
+        import_module("pydicom.pixels" if pixels else "pydicom")
         _Quiet.inside += 1
         if _Quiet.inside == 1:
             _Quiet.filters = warnings.catch_warnings()
@@ -77,7 +81,7 @@ def open_dicom(path: str | Path, tags: Sequence[Any], *, pixels_up_to: int = 0) 
             if not size:
                 raise FileError(path, "is empty.")
             return _parse(path, _Bounded(file, size), list(tags), pixels_up_to)
-    except (FileError, MemoryError):
+    except (FileError, MemoryError, ImportError):  # the last is about the installation
         raise
     except OSError as error:
         raise FileError(path, f"cannot be read ({error.strerror or type(error).__name__}).") from error

@@ -150,7 +150,7 @@ def read_header(path: str | Path) -> Header | None:
         try:
             data = open_dicom(path, _tags())
             return None if says_nothing(data) else _header(data)
-        except MemoryError:
+        except (MemoryError, ImportError):
             raise
         except Exception:  # converters raise nearly everything; whoever reads the file says what is wrong
             return None

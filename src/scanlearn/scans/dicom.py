@@ -57,7 +57,7 @@ def read_dicom_scan(paths: Sequence[Path], *, limit_bytes: int | None = None) ->
     contradicting slices, or holds several volumes.
     """
     limit = byte_limit(limit_bytes)
-    with quiet():
+    with quiet(pixels=True):
         paths = list(dict.fromkeys(map(Path, paths)))
         frames = [frame for path in paths for frame in read_frames(path)]
         first, count = frames[0], len(frames)

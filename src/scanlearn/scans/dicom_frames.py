@@ -53,7 +53,7 @@ def naming(path: Path) -> Iterator[None]:
     """Whatever pydicom's converters raise on damaged values becomes a FileError that quotes none of them."""
     try:
         yield
-    except (FileError, MemoryError):
+    except (FileError, MemoryError, ImportError):
         raise
     except BadTag as error:
         raise FileError(path, str(error)) from None

@@ -105,7 +105,7 @@ def grey_frames(data: Any, path: Path) -> Iterator[np.ndarray]:
             if own_bits:
                 array = _stored_bits(array, told)
             yield _grey(array.astype(array.dtype.newbyteorder("="), copy=False), data, properties)
-    except (FileError, MemoryError):
+    except (FileError, MemoryError, ImportError):
         raise
     except Exception as error:  # decoders raise what they like, and quote file names
         raise FileError(path, _failure(name, decoder)) from error
@@ -183,7 +183,7 @@ def _check_encapsulated(data: Any, path: Path, told: dict[str, int]) -> None:
                     path,
                     f"says {told['rows']} x {told['columns']}, but a compressed frame in it is {size[0]} x {size[1]}.",
                 )
-    except (FileError, MemoryError):
+    except (FileError, MemoryError, ImportError):
         raise
     except Exception as error:  # struct, offsets, missing items
         raise FileError(path, "is cut off or damaged: its compressed frames cannot be found.") from error
