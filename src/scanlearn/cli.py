@@ -304,23 +304,96 @@ def predict(run: str, input: str, out: str) -> None:
     next_command(f"scanlearn report {run}")
 
 
-def report(run: str, store: str | None = None, open: bool = False) -> None:
-    """Write the run's page, one file without network: what was learned from what, curves, pictures, figures.
+def study(
+    source: str,
+    out: str,
+    task: Literal["classify", "segment"] | None = None,
+    target: str | None = None,
+    classes: list[str] | None = None,
+    methods: list[str] | None = None,
+    labels: list[str] | None = None,
+    seeds: int | None = None,
+    pretraining_seeds: int | None = None,
+    pretraining_steps: int | None = None,
+    pretraining_minutes: float | None = None,
+    encoder: str | None = None,
+    budget: str | None = None,
+    jobs: int = 1,
+    slurm: dict[str, Any] | None = None,
+    plan: bool = False,
+    **settings: Any,
+) -> None:
+    """Does pre-training help on these scans, by how much, how sure is it? Every method, label count and seed, tested once.
+
+    Run it again to go on where it stopped. OUT/report.html gives the answer, study.json, results.csv and tables.tex the
+    figures. Other options are settings of every fine-tuning, e.g. --optimizer.lr 0.0003 --steps 500.
 
     Args:
-        run: a run folder.
-        store: the store it was made from, for the pictures of scans; without it the page says what is missing.
-        open: show it in the browser.
+        source: a store that `prepare` wrote, or a study as YAML (docs/how-to/run-a-study.md); options win over the file.
+        out: the folder of the study.
+        task: classify or segment.
+        target: classify: the label column.
+        classes: only these classes of it; the last one counts as positive.
+        methods: scratch and recipes by name, e.g. --methods scratch moco_v2_small models_genesis_2d_small.
+        labels: how many labelled scans may be used, e.g. --labels 50 100 all.
+        seeds: fine-tunings of each method and label count (5 by default; 3 are the fewest that can show a difference).
+        pretraining_seeds: pre-trainings of each method (1 by default).
+        pretraining_steps: the same number of steps for every pre-training; each recipe's own by default.
+        pretraining_minutes: or the same time for every pre-training, measured on this machine.
+        encoder: one encoder for all methods, e.g. resnet18; each recipe's own by default.
+        budget: the time that the study may take, e.g. 90m or 12h; pre-training is shortened to fit.
+        jobs: processes side by side on this machine.
+        slurm: submit to SLURM with these settings, e.g. --slurm '{slurm_partition: gpu, timeout_min: 120}'.
+        plan: only print the grid, its time, memory and disk, from a short measurement.
     """
     from scanlearn.console import next_command, say
-    from scanlearn.study.report import report as write
+    from scanlearn.engine.recipe_file import read_yaml
+    from scanlearn.study.run import study as run
 
-    path = write(run, store)
+    given: dict[str, Any] = {
+        "task": task,
+        "target": target,
+        "classes": classes,
+        "methods": methods,
+        "labels": labels,
+        "seeds": seeds,
+    }
+    given |= {"pretraining_seeds": pretraining_seeds, "pretraining_steps": pretraining_steps, "encoder": encoder}
+    given |= {"pretraining_minutes": pretraining_minutes, "budget": budget, "finetuning": settings or None}
+    is_file = source.endswith((".yaml", ".yml"))
+    words = read_yaml(Path(source), f"The study {source}") if is_file else {"store": source}
+    words |= {name: value for name, value in given.items() if value is not None}
+    page = run(words, out, jobs=jobs, slurm=slurm, plan_only=plan)
+    if page is None:
+        next_command(f"the same command without --plan, or with --budget, runs it and writes {out}/report.html")
+    else:
+        say(f"Report: {page}")
+        next_command(f"scanlearn report {out} --open")
+
+
+def report(run: str, store: str | None = None, open: bool = False) -> None:
+    """Write the page of a run or a study, one file without network: what was learned, curves, pictures, figures.
+
+    Args:
+        run: the folder of a run or of a study.
+        store: the store it was made from, for the pictures of scans; a study knows its own.
+        open: show it in the browser; it is served on this machine alone (127.0.0.1) until Ctrl-C.
+    """
+    from scanlearn.console import next_command, say
+
+    if (Path(run) / "study.yaml").is_file():
+        from scanlearn.study.run import report_again
+
+        path = report_again(Path(run))
+    else:
+        from scanlearn.study.report import report as write
+
+        path = write(run, store)
     say(f"Report: {path}")
     if open:
-        import webbrowser
+        from scanlearn.study.serve import serve
 
-        webbrowser.open(Path(path).resolve().as_uri())
+        serve(Path(path))
     next_command("scanlearn recipes")
 
 
@@ -379,19 +452,21 @@ VERBS: tuple[Callable[..., None], ...] = (
     probe,
     embed,
     finetune,
+    study,
     predict,
     report,
     recipes,
     doctor,
     demo,
 )
-TAKES_SETTINGS = ("pretrain", "finetune")
+TAKES_SETTINGS = ("pretrain", "finetune", "study")
 _POSITIONAL: dict[str, tuple[str, ...]] = {
     "prepare": ("source",),
     "pretrain": ("store",),
     "probe": ("run", "store"),
     "embed": ("run", "store"),
     "finetune": ("store",),
+    "study": ("source",),
     "predict": ("run", "input"),
     "report": ("run",),
     "recipes": ("name",),
@@ -399,13 +474,14 @@ _POSITIONAL: dict[str, tuple[str, ...]] = {
 
 HELP = """Learn from scans nobody labelled: pre-train, probe, fine-tune and compare networks for medical images.
 
-The way:  prepare -> pretrain -> probe -> finetune -> predict -> report
+The way:  prepare -> pretrain -> probe -> finetune -> study -> predict -> report
 
   scanlearn demo                                                    see it work on a real brain
   scanlearn prepare scans/ --out stores/chest                       any folder, table or .npz of scans
   scanlearn pretrain stores/chest --recipe moco_v2_small --out runs/moco
   scanlearn finetune stores/chest --task classify --target finding --labels 100 --init runs/moco --out runs/moco-100
   scanlearn finetune stores/chest --task classify --target finding --labels 100 --init none --out runs/scratch-100
+  scanlearn study stores/chest --task classify --target finding --methods scratch moco_v2_small --labels 50 all --out studies/a
 """
 
 
@@ -437,6 +513,30 @@ def split_settings(arguments: Sequence[str]) -> tuple[list[str], dict[str, Any]]
             value = waiting.pop(0)
         settings[key] = yaml.safe_load(value)
     return rest, settings
+
+
+def gather_lists(verb: Callable[..., None], arguments: Sequence[str]) -> list[str]:
+    """``--labels 50 100 all`` as ``--labels [50, 100, all]``, for options that take a list."""
+    import inspect
+    import json
+
+    kinds = {f"--{name}": str(p.annotation) for name, p in inspect.signature(verb).parameters.items()}
+    gathered: list[str] = []
+    waiting = list(arguments)
+    while waiting:
+        word = waiting.pop(0)
+        gathered.append(word)
+        if not kinds.get(word, "").startswith("list["):
+            continue
+        values = []
+        while waiting and not waiting[0].startswith("--"):
+            values.append(waiting.pop(0))
+        if len(values) == 1 and values[0].startswith("["):
+            gathered += values
+        elif values:
+            words = [json.dumps(v) if kinds[word].startswith("list[str]") else v for v in values]
+            gathered.append(f"[{', '.join(words)}]")
+    return gathered
 
 
 def build_parser() -> Any:
@@ -523,6 +623,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if arguments and arguments[0] in TAKES_SETTINGS and "--help" not in arguments and "-h" not in arguments:
             rest, settings = split_settings(arguments[1:])
             arguments = [arguments[0], *rest]
+        named = next((v for v in VERBS if arguments and v.__name__ == arguments[0]), None)
+        if named is not None:
+            arguments = [arguments[0], *gather_lists(named, arguments[1:])]
         parsed = build_parser().parse_args(arguments)
         verb = next(v for v in VERBS if v.__name__ == parsed.verb)
         options = vars(parsed[parsed.verb].clone())

@@ -172,6 +172,13 @@ def submit(grid: Grid, out: Path, settings: dict[str, Any]) -> None:
             job.wait()
 
 
+def report_again(out: Path) -> Path:
+    """Write the page of a study anew, from what is there; nothing is computed."""
+    plan = load_plan(out / PLAN)
+    store = open_store(plan.store)
+    return finish(plan, build_grid(plan, store), store, out)
+
+
 def finish(plan: StudyPlan, grid: Grid, store: Store, out: Path) -> Path:
     """Statistics, tables and the page, from whatever is there."""
     from scanlearn.study.study_report import write_study
