@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -118,6 +119,9 @@ def test_a_case_without_a_figure_somewhere_is_left_out_of_both_and_counted():
     found = compare_methods(case_runs(a, PATIENTS), case_runs(b, PATIENTS))
     assert found["cases_left_out"] == 2
     assert found["difference"] == expected["difference"] and found["mean_a"] == pytest.approx(expected["mean_a"])
+    whole = case_runs(b, PATIENTS)
+    one_sided = compare_methods(case_runs(a, PATIENTS), replace(whole, cases=np.where(np.isnan(b), 0.5, b)))
+    assert one_sided["cases_left_out"] == 1 and one_sided["patients"] == 79
     with pytest.raises(ScanlearnError, match="nothing to compare"):
         compare_methods(case_runs(a * np.nan, PATIENTS), case_runs(b, PATIENTS))
 
@@ -127,6 +131,20 @@ def test_seeds_that_change_nothing_are_noticed():
     same = np.repeat(a[:1], 5, axis=0)
     assert not compare_methods(case_runs(same, PATIENTS), case_runs(b, PATIENTS))["seeds_matter"]
     assert compare_methods(case_runs(a, PATIENTS), case_runs(b, PATIENTS))["seeds_matter"]
+
+
+def test_perfect_networks_of_different_seeds_do_differ():
+    positive = (np.arange(40) % 2).astype(int)
+    scores = np.random.default_rng(0).uniform(0, 0.4, (3, 40)) + positive * 0.5
+    runs = score_runs(scores, positive, ["no", "yes"], np.arange(40), bootstrap=50)
+    assert runs.draws.min() == 1 and compare_methods(runs, runs)["seeds_matter"]
+
+
+def test_one_positive_patient_leaves_the_tests_over_patients_open():
+    positive = np.arange(20) == 3
+    scores = np.random.default_rng(0).random((2, 3, 20))
+    found = compare_methods(*(score_runs(s, positive.astype(int), "ab", range(20), bootstrap=50) for s in scores))
+    assert np.isnan(found["over_patients"]["p_delong"]) and np.isfinite(found["p"])
 
 
 def test_runs_of_other_cases_or_resamples_are_refused():

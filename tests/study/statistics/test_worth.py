@@ -74,6 +74,17 @@ def test_one_seed_speaks_of_patients_only():
     assert "chance in patients only" in worth_sentence("moco_v2", 100, worth)
 
 
+def test_a_case_without_a_figure_somewhere_is_left_out_everywhere():
+    curve, method = scratch(0.5, 0.6, 0.8), runs(0.7, 7)
+    holes = curve[100].cases.copy()
+    holes[2, 5] = np.nan
+    curve[100] = case_runs(holes, PATIENTS, bootstrap=300)
+    worth = worth_labels(curve, method)
+    assert worth["cases_left_out"] == 1
+    without = {c: case_runs(np.delete(r.cases, 5, axis=1), PATIENTS[1:]) for c, r in curve.items()}
+    assert worth["low"] == worth_labels(without, case_runs(np.delete(method.cases, 5, axis=1), PATIENTS[1:]))["low"]
+
+
 def test_one_count_or_no_common_seed_is_refused():
     with pytest.raises(ScanlearnError, match="two label counts"):
         worth_labels({50: runs(0.5)}, runs(0.6))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
@@ -13,7 +12,7 @@ from scanlearn.errors import ScanlearnError
 from scanlearn.study.statistics.delong import delong_test, exchange_terms
 from scanlearn.study.statistics.effects import case_effects, separation
 from scanlearn.study.statistics.holm import holm, simultaneous_level
-from scanlearn.study.statistics.runs import Runs, case_draws
+from scanlearn.study.statistics.runs import Runs, on_common_cases
 from scanlearn.study.statistics.two_way import TwoWay, two_way
 from scanlearn.tasks.compare import paired_comparison
 
@@ -47,18 +46,18 @@ def compare_methods(a: Runs, b: Runs, *, bootstrap: int = 2000, permutations: in
 
     Args:
         a, b: runs on the same patients with the same resamples. Seeds that only one of them has are left out and named.
-        bootstrap, seed: of the effects, and of the difference where the figure is a mean over cases.
+        bootstrap, seed: of the effects, and of means over cases that have to be drawn again (``on_common_cases``).
         permutations: sign patterns tried where there are too many to try all.
 
     Returns:
         - ``mean_a``, ``mean_b``, ``difference`` {value, low, high}, ``p``, ``standard_error``, ``covers`` (["seeds",
           "patients"]; with one seed patients only), ``seeds``, ``patients``, ``seed_part`` and ``patient_part`` of the
           variance, ``seeds_left_out``, ``cases_left_out`` (not finite somewhere), ``seeds_matter`` (False: all networks
-          of a method scored alike, the seed did nothing).
+          of a method answered alike, the seed did nothing).
         - ``over_seeds``: ``p_permutation`` (exact; 5 seeds reach 0.0625 at best, ``smallest_p``), ``p_wilcoxon``.
         - ``over_patients``: for a mean over cases ``p_permutation`` and ``p_wilcoxon`` of the figures averaged over
-          seeds; for an AUROC ``p_permutation`` (Bandos, Rockette and Gur 2005) and ``p_delong`` (by patient); {} for
-          figures that come as draws alone.
+          seeds; for an AUROC ``p_permutation`` (Bandos, Rockette and Gur 2005) and ``p_delong`` (by patient), both
+          NaN with fewer than two patients of a kind; {} for figures that come as draws alone.
         - ``effects``: ``case_effects`` for a mean over cases, ``separation`` for an AUROC, else {}, as with one patient.
 
         Refuses methods without a common seed, and runs of different patients, cases or resamples.
@@ -67,9 +66,7 @@ def compare_methods(a: Runs, b: Runs, *, bootstrap: int = 2000, permutations: in
     if not common:
         raise ScanlearnError("The two methods have no seed in common: run both with the same seeds.")
     alone = sorted(set(a.seeds) ^ set(b.seeds))
-    a, b = a.of_seeds(common), b.of_seeds(common)
-    _check(a, b)
-    a, b, left_out = _whole_cases(a, b, bootstrap, seed)
+    (a, b), left_out = on_common_cases([a.of_seeds(common), b.of_seeds(common)], bootstrap, seed)
     facts = facts_of(two_way(a.draws - b.draws, a.patients))
     first, second = a.draws[:, 0], b.draws[:, 0]
     seeds = paired_comparison(first, second, bootstrap=2)
@@ -79,7 +76,7 @@ def compare_methods(a: Runs, b: Runs, *, bootstrap: int = 2000, permutations: in
         **facts,
         "seeds_left_out": alone,
         "cases_left_out": left_out,
-        "seeds_matter": len(common) < 2 or bool(np.ptp(first) > 0 and np.ptp(second) > 0),
+        "seeds_matter": _seeds_matter(a) and _seeds_matter(b),
         "over_seeds": {name: seeds[name] for name in ("p_permutation", "p_wilcoxon", "smallest_p")},
         "over_patients": _over_patients(a, b, permutations, seed),
         "effects": _effects(a, b, bootstrap, seed),
@@ -128,30 +125,9 @@ def correct(comparisons: Sequence[Mapping[str, Any]]) -> list[Facts]:
     return corrected
 
 
-def _check(a: Runs, b: Runs) -> None:
-    # Means over cases are resampled again, on the cases that both methods have.
-    if a.cases is None and (a.draws.shape != b.draws.shape or a.patients != b.patients):
-        raise ValueError(f"draws {a.draws.shape} and {b.draws.shape} of {a.patients} and {b.patients} patients differ")
-    for name in ("groups", "positive"):
-        first, second = getattr(a, name), getattr(b, name)
-        if (first is None) != (second is None) or (first is not None and not np.array_equal(first, second)):
-            raise ValueError(f"the two methods were not judged on the same cases: their {name} differ")
-    if (a.cases is None) != (b.cases is None):
-        raise ValueError("one method has a figure for each case, the other has not")
-
-
-def _whole_cases(a: Runs, b: Runs, bootstrap: int, seed: int) -> tuple[Runs, Runs, int]:
-    # Both methods on the cases that have a figure under every seed of both, resampled together.
-    if a.cases is None or b.cases is None or a.groups is None:
-        return a, b, 0
-    whole = np.isfinite(a.cases).all(axis=0) & np.isfinite(b.cases).all(axis=0)
-    if not whole.any():
-        raise ScanlearnError("No case has a figure under every seed of both methods: there is nothing to compare.")
-    groups, count = a.groups[whole], len(a.seeds)
-    draws, patients = case_draws(np.concatenate([a.cases, b.cases])[:, whole], groups, bootstrap, seed)
-    a = replace(a, draws=draws[:count], patients=patients, groups=groups, cases=a.cases[:, whole])
-    b = replace(b, draws=draws[count:], patients=patients, groups=groups, cases=b.cases[:, whole])
-    return a, b, int((~whole).sum())
+def _seeds_matter(runs: Runs) -> bool:
+    answers = next(v for v in (runs.scores, runs.cases, runs.draws) if v is not None)
+    return len(answers) < 2 or bool((answers != answers[0]).any())
 
 
 def _over_patients(a: Runs, b: Runs, permutations: int, seed: int) -> Facts:
@@ -162,10 +138,13 @@ def _over_patients(a: Runs, b: Runs, permutations: int, seed: int) -> Facts:
         return {name: tests[name] for name in ("p_permutation", "p_wilcoxon")}
     if a.scores is None or b.scores is None or a.positive is None:
         return {}
+    try:
+        delong = delong_test(a.scores, b.scores, a.positive, a.groups)["p"]
+    except ScanlearnError:  # too few patients of a kind; the AUROC itself may still be defined
+        return {"p_permutation": float("nan"), "p_delong": float("nan")}
     terms = sum(exchange_terms(x, y, a.positive) for x, y in zip(a.scores, b.scores, strict=True))
     tests = paired_comparison(terms, np.zeros_like(terms), a.groups, bootstrap=2, permutations=permutations, seed=seed)
-    tests["p_delong"] = delong_test(a.scores, b.scores, a.positive, a.groups)["p"]
-    return {name: tests[name] for name in ("p_permutation", "p_delong")}
+    return {"p_permutation": tests["p_permutation"], "p_delong": delong}
 
 
 def _effects(a: Runs, b: Runs, bootstrap: int, seed: int) -> Facts:

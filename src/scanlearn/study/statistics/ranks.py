@@ -17,7 +17,8 @@ def mean_ranks(scores: Any, methods: Sequence[str], *, higher_is_better: bool = 
     In each block the best method has rank 1, ties share their mean rank.
     CD = q_alpha(K) / sqrt(2) * sqrt(K (K + 1) / (6 N)) with q the studentized range of infinite degrees of freedom: two
     methods whose mean ranks lie further apart differ, at alpha for all pairs together. The test knows no more than the
-    ranks, so it sees less than ``compare_methods``, but joins figures of unlike scale.
+    ranks, so it sees less than ``compare_methods``, but joins figures of unlike scale. Blocks count as independent:
+    data sets are; seeds and label counts that share their test patients are not, and speak of these patients only.
 
     Args:
         scores: (N, K) one figure of each method in each block (a data set, a label count, a seed). A block with a NaN

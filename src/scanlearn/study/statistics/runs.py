@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from scanlearn.errors import ScanlearnError
 from scanlearn.tasks.bootstrap import PatientBootstrap, ratio
 from scanlearn.tasks.classification_metrics import macro_draws
 
@@ -71,6 +72,39 @@ def case_draws(values: np.ndarray, patients: np.ndarray, bootstrap: int, seed: i
     resamples = PatientBootstrap(patients[whole], bootstrap, seed)
     totals, cases = resamples.totals(values[:, whole].T), resamples.totals(np.ones((int(whole.sum()), 1)))
     return ratio(totals, cases).T, resamples.patients
+
+
+def on_common_cases(runs: Sequence[Runs], bootstrap: int = 2000, seed: int = 0) -> tuple[list[Runs], int]:
+    """(the runs as they are on the cases that have a figure under every seed of all, how many cases that leaves out).
+
+    Means over cases are resampled again where that changes them; other figures stay. Refuses, with a ValueError, runs
+    of other cases, patients or resamples, and with a ScanlearnError those without a common case.
+    """
+    first = runs[0]
+    for name in ("groups", "positive"):
+        ours = [getattr(r, name) for r in runs]
+        if any((a is None) != (ours[0] is None) or (a is not None and not np.array_equal(a, ours[0])) for a in ours):
+            raise ValueError(f"the methods were not judged on the same cases: their {name} differ")
+    cases = [r.cases for r in runs if r.cases is not None]
+    if 0 < len(cases) < len(runs):
+        raise ValueError("one method has a figure for each case, the other has not")
+    alike = all(r.draws.shape[1] == first.draws.shape[1] and r.patients == first.patients for r in runs)
+    if not cases or first.groups is None:
+        if not alike:
+            raise ValueError(f"draws {[r.draws.shape for r in runs]} of {[r.patients for r in runs]} patients differ")
+        return list(runs), 0
+    finite = np.stack([np.isfinite(c).all(axis=0) for c in cases])
+    whole = finite.all(axis=0)
+    if not whole.any():
+        raise ScanlearnError("No case has a figure under every seed of all methods: there is nothing to compare.")
+    groups, kept = first.groups[whole], []
+    for r, values in zip(runs, cases, strict=True):
+        r = replace(r, groups=groups, cases=values[:, whole])
+        if not alike or (finite != whole).any():
+            draws, patients = case_draws(values[:, whole], groups, bootstrap, seed)
+            r = replace(r, draws=draws, patients=patients)
+        kept.append(r)
+    return kept, int((~whole).sum())
 
 
 def score_runs(

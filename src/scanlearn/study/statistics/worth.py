@@ -9,7 +9,7 @@ import numpy as np
 from scipy.optimize import isotonic_regression
 
 from scanlearn.errors import ScanlearnError
-from scanlearn.study.statistics.runs import Runs
+from scanlearn.study.statistics.runs import Runs, on_common_cases
 from scanlearn.study.statistics.two_way import two_way
 
 GRID = 200  # counts tried between the smallest and the largest, evenly in log(count): steps of 2.3 % from 10 to 1,000
@@ -34,7 +34,8 @@ def worth_labels(scratch: Mapping[int, Runs], method: Runs, *, higher_is_better:
     Returns:
         ``value``, ``low``, ``high``, each {"labels": a count, "sign": "=", "<" or ">"}: "<" is fewer than the
         smallest count that was run, ">" more than the largest. ``covers`` as ``compare_methods``; with neither seeds
-        nor patients the interval is {"labels": NaN, "sign": "="}. ``counts`` that were run, ``seeds`` that all have.
+        nor patients the interval is {"labels": NaN, "sign": "="}. ``counts`` that were run, ``seeds`` that all have,
+        ``cases_left_out`` (without a figure somewhere).
         Refuses fewer than two counts, no seed common to all, and counts below 1.
     """
     counts = sorted(scratch)
@@ -44,14 +45,14 @@ def worth_labels(scratch: Mapping[int, Runs], method: Runs, *, higher_is_better:
     if not seeds:
         raise ScanlearnError("The method and scratch have no seed in common at all label counts: run the same seeds.")
     sign = 1.0 if higher_is_better else -1.0
-    curve = sign * np.stack([scratch[c].of_seeds(seeds).draws for c in counts])  # (counts, S, 1+B)
-    target = sign * method.of_seeds(seeds).draws
-    if curve.shape[1:] != target.shape or any(runs.patients != method.patients for runs in scratch.values()):
-        raise ValueError(f"draws {curve.shape[1:]} of scratch and {target.shape} of the method do not fit")
+    runs, left_out = on_common_cases([r.of_seeds(seeds) for r in (*(scratch[c] for c in counts), method)])
+    curve = sign * np.stack([r.draws for r in runs[:-1]])  # (counts, S, 1+B)
+    target = sign * runs[-1].draws
     means = isotonic_regression(curve[:, :, 0].mean(axis=1)).x
-    low, high, covers = _not_told_apart(counts, curve, target, method.patients)
+    low, high, covers = _not_told_apart(counts, curve, target, runs[-1].patients)
     value = _first_reach(counts, means, target[:, 0].mean())
-    return {"value": value, "low": low, "high": high, "covers": covers, "counts": counts, "seeds": seeds}
+    facts = {"value": value, "low": low, "high": high, "covers": covers, "counts": counts, "seeds": seeds}
+    return {**facts, "cases_left_out": left_out}
 
 
 def _first_reach(counts: list[int], means: np.ndarray, target: float) -> dict[str, Any]:
