@@ -91,28 +91,55 @@ def codes_of(words: pa.DictionaryArray) -> np.ndarray:
     """int32 (N,), a view of the codes; refused where one leads outside the dictionary or 0 is not the blank."""
     codes = numbers(words.indices)
     known = words.dictionary
-    if len(codes) and (codes.min() < 0 or codes.max() >= len(known)):
-        raise ScanlearnError("A side file is damaged: a code leads outside its dictionary; write the file again.")
+    _refuse_unless(len(codes) == 0 or bool(codes.min() >= 0 and codes.max() < len(known)))
     if len(known) == 0 or known[0].as_py() != "":
         raise ScanlearnError("A side file is damaged: a dictionary does not begin with the blank; write it again.")
     return codes
 
 
-def check_words(array: pa.Array) -> None:
-    """Refuse an array of words, of lists of words, or of codes into words whose offsets lead outside its memory."""
-    kind = array.type
-    if pa.types.is_dictionary(kind):
+def check_words(array: pa.Array) -> pa.Array:
+    """The same array of words, of lists of words, or of codes into words; refused where it leads outside its memory."""
+    if pa.types.is_dictionary(array.type):
         codes_of(array)
         check_words(array.dictionary)
-        return
-    values = array.values if pa.types.is_list(kind) else None
-    room = len(values) if values is not None else (array.buffers()[2].size if array.buffers()[2] is not None else 0)
+        return array
     if len(array):
-        offsets = np.frombuffer(array.buffers()[1], np.int32)[array.offset : array.offset + len(array) + 1]
-        if offsets[0] < 0 or offsets[-1] > room or (np.diff(offsets) < 0).any():
-            raise ScanlearnError("A side file is damaged: words lie outside of it; write the file again.")
-    if values is not None:
-        check_words(values)
+        offsets, room = _offsets(array)
+        _refuse_unless(bool(offsets[0] >= 0 and offsets[-1] <= room and (np.diff(offsets) >= 0).all()))
+    if pa.types.is_list(array.type):
+        check_words(array.values)
+    return array
+
+
+def take_words(array: pa.Array, rows: np.ndarray) -> pa.Array:
+    """Plain words (or lists of words) of some rows (n,), checked like ``check_words``; only these are touched."""
+    if pa.types.is_dictionary(array.type):
+        codes = numbers(array.indices)[rows]
+        _refuse_unless(bool(len(codes) == 0 or (codes.min() >= 0 and codes.max() < len(array.dictionary))))
+        return take_words(array.dictionary, codes)
+    if len(rows):
+        offsets, room = _offsets(array)
+        starts, stops = offsets[rows], offsets[1:][rows]
+        _refuse_unless(bool(starts.min() >= 0 and (starts <= stops).all() and stops.max() <= room))
+        if pa.types.is_list(array.type):
+            inner = [np.arange(a, b) for a, b in zip(starts.tolist(), stops.tolist(), strict=True) if a < b]
+            take_words(array.values, np.concatenate([np.zeros(0, np.int64), *inner]))
+    return array.take(pa.array(rows))
+
+
+def _offsets(array: pa.Array) -> tuple[np.ndarray, int]:
+    """Where each word or list begins and the last one ends, int32 (N + 1,), and how much room there is."""
+    bounds, data = array.buffers()[1:3]
+    if pa.types.is_list(array.type):
+        room = len(array.values)
+    else:
+        room = 0 if data is None else data.size
+    return np.frombuffer(bounds, np.int32)[array.offset : array.offset + len(array) + 1], room
+
+
+def _refuse_unless(fine: bool) -> None:
+    if not fine:
+        raise ScanlearnError("A side file is damaged: what it says lies outside of it; write the file again.")
 
 
 def present(codes: np.ndarray, count: int) -> np.ndarray:
@@ -147,9 +174,9 @@ class Words:
 
     def __getitem__(self, rows: Any) -> Any:
         if isinstance(rows, int | np.integer):
-            return decoded(self._column.slice(range(len(self))[int(rows)], 1))[0].as_py()
+            return take_words(self._column, np.array([range(len(self))[int(rows)]]))[0].as_py()
         taken = np.arange(len(self), dtype=np.int32)[rows]
-        return np.array(decoded(self._column.take(pa.array(taken))).to_pylist(), dtype=np.str_)
+        return np.array(take_words(self._column, taken).to_pylist(), dtype=np.str_)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.array(self.tolist(), dtype=dtype or np.str_)
@@ -159,4 +186,4 @@ class Words:
 
     def tolist(self) -> list[str]:
         """All of them."""
-        return decoded(self._column).to_pylist()
+        return decoded(check_words(self._column)).to_pylist()

@@ -24,6 +24,7 @@ from scanlearn.catalog.mapped import (
     one_piece,
     open_mapped,
     present,
+    take_words,
     write_mapped,
 )
 from scanlearn.errors import ScanlearnError, unknown
@@ -73,7 +74,6 @@ class Catalog:
         self.table = table
         self.patients_known = patients_known
         self.mapped = mapped
-        self._checked: set[str] = set()
 
     # --- making one ---
 
@@ -196,7 +196,7 @@ class Catalog:
     def array(self, name: str, rows: np.ndarray | None = None) -> pa.Array:
         """The cells of any column, of all rows or of some, as one Arrow array of words."""
         cells = self._cells(name)
-        return decoded(cells if rows is None else cells.take(pa.array(np.asarray(rows, np.int64))))
+        return decoded(check_words(cells)) if rows is None else take_words(cells, np.asarray(rows, np.int64))
 
     def codes(self, name: str) -> np.ndarray:
         """int32 (N,): equal words of a column have equal numbers between 0 and N; 0 is the blank."""
@@ -204,17 +204,13 @@ class Catalog:
 
     def words(self, name: str) -> pa.Array:
         """The words that ``codes`` stand for; the first is the blank."""
-        return encode(self._cells(name)).dictionary
+        return check_words(encode(self._cells(name)).dictionary)
 
     def _cells(self, name: str) -> pa.Array:
-        """A column as it lies in the table, words or codes; one from a file is checked on its first use."""
+        """A column as it lies in the table or file, words or codes, not checked."""
         if name not in self.table.column_names:
             raise unknown("column", name, self.table.column_names)
-        cells = one_piece(self.table[name])
-        if self.mapped and name not in self._checked:
-            check_words(cells)
-            self._checked.add(name)
-        return cells
+        return one_piece(self.table[name])
 
     def labels(self, name: str, kind: str | None = None) -> Labels:
         """The labels in column ``name``, or the masks for ``"mask"``; see ``Labels`` for shapes and missing values.
@@ -230,7 +226,7 @@ class Catalog:
         known = [*self.label_columns, *_DESCRIPTIVE]
         if name not in known:
             raise unknown("label column", name, [*known, "mask"])
-        return labels_of(self._cells(name), name, kind)
+        return labels_of(check_words(self._cells(name)), name, kind)
 
     def rows_of(self, scan_ids: Sequence[str]) -> np.ndarray:
         """int64 (n,): the rows of these scans; unknown ones are refused with their number and the first."""

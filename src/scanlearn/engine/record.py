@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from scanlearn.catalog.labels import labels_of
 from scanlearn.catalog.mapped import WORDS, check_words, codes_of, numbers, open_mapped, present, write_mapped
 from scanlearn.catalog.table import Catalog
 from scanlearn.engine.run_folder import RunFolder, write_json
@@ -80,7 +81,7 @@ def write_record(run: RunFolder, store: Store, parts: Mapping[str, np.ndarray], 
     columns = {"row": pa.array(rows, pa.int32()), "patient_id": _words(catalog, rows), "sha256": digests(catalog, rows)}
     classes = {}
     for name in catalog.label_columns:
-        labels = catalog.labels(name)
+        labels = labels_of(catalog.words(name), name)
         if labels.kind in ("class", "multilabel") and len(labels.classes) <= MOST_CLASSES:
             classes[name] = labels.classes
     with replacing(_table(run)) as temporary:
@@ -88,6 +89,7 @@ def write_record(run: RunFolder, store: Store, parts: Mapping[str, np.ndarray], 
     sizes = {name: {"scans": len(at), "patients": catalog.count_patients(at)} for name, at in parts.items()}
     facts = {"version": 1, "store": store.info["key"], "name": store.path.name, "seed": seed}
     write_json(_facts(run), {**facts, "patients_known": catalog.patients_known, "parts": sizes, "classes": classes})
+    pa.default_memory_pool().release_unused()  # a million digests are not needed again
 
 
 def read_record(run: RunFolder) -> Record | None:
@@ -101,15 +103,15 @@ def read_record(run: RunFolder) -> Record | None:
             parts[name] = slice(start, start + _whole(size["scans"]))
             start += size["scans"]
         classes = {name: [str(word) for word in words] for name, words in facts["classes"].items()}
-        told: tuple[Any, ...] = (str(facts["store"]), str(facts["name"]), _whole(facts["seed"]))
-        known = bool(facts["patients_known"])
+        told: dict[str, Any] = {"store": str(facts["store"]), "name": str(facts["name"]), "seed": _whole(facts["seed"])}
+        told["patients_known"] = bool(facts["patients_known"])
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ScanlearnError(
             f"The {_facts(run).name} of {run.path.name} is damaged: it was changed by hand."
         ) from error
     table = open_mapped(_table(run), TYPES, start)
     check_words(table["patient_id"].chunk(0))
-    return Record(*told, known, classes, parts, table)
+    return Record(**told, classes=classes, parts=parts, table=table)
 
 
 def digests(catalog: Catalog, rows: np.ndarray) -> pa.Array:

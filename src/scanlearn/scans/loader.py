@@ -195,7 +195,7 @@ def _check(
         raise ScanlearnError(f"A batch of {batch_size} cannot be shared by {world_size} ranks; use a multiple of it.")
     if size is not None and len(size) != store.spatial_dims:
         raise ScanlearnError(f"The patch size {size} has {len(size)} numbers, but the store is {store.spatial_dims}D.")
-    if size is None and len(np.unique(store.shapes(rows), axis=0)) > 1:
+    if size is None and not store.same_shape(rows):
         raise ScanlearnError("The scans have different shapes, so whole scans do not make a batch; give a patch size.")
     if (masks or foreground > 0) and not store.masked[rows].all():
         raise ScanlearnError(

@@ -60,7 +60,8 @@ def row_types(dims: int) -> dict[str, pa.DataType]:
         "masked": pa.uint8(),
         **dict.fromkeys(("shape", "source_shape", "inner_shape", "offset"), axes),
         "affine": pa.list_(pa.float64(), 16),
-        **dict.fromkeys(("factor", "low", "high", "minimum", "maximum", "p_low", "p_high"), pa.float64()),
+        **dict.fromkeys(("low", "high"), pa.float32()),
+        **dict.fromkeys(("factor", "minimum", "maximum", "p_low", "p_high"), pa.float64()),
         "modality": WORDS,
     }
 
@@ -154,7 +155,17 @@ class Store:
 
     def shapes(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
         """int64 (n, spatial_dims): the shapes of several scans."""
-        return self._rows["shape"][np.asarray(rows)].astype(np.int64)
+        rows = np.asarray(rows)
+        if self.spatial_dims == 2:
+            return np.broadcast_to(self._rows["shape"][0].astype(np.int64), (len(rows), 2))
+        return self._rows["shape"][rows].astype(np.int64)
+
+    def same_shape(self, rows: Sequence[int] | np.ndarray) -> bool:
+        """Whether these scans have one shape, as those of a 2D store always have."""
+        if self.spatial_dims == 2 or len(rows) == 0:
+            return True
+        shapes = self._rows["shape"][np.asarray(rows)]
+        return bool((shapes == shapes[0]).all())
 
     def affine(self, row: int) -> np.ndarray:
         """float64 (4, 4): voxel indices of the scan in the store -> RAS+ mm."""
@@ -176,7 +187,7 @@ class Store:
     def window(self, rows: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(low, high), float32 (n,) each: the stored values that ``to_unit`` maps to 0 and 1."""
         rows = np.asarray(rows)
-        return self._rows["low"][rows].astype(np.float32), self._rows["high"][rows].astype(np.float32)
+        return self._rows["low"][rows], self._rows["high"][rows]
 
     def read(self, rows: Sequence[int] | np.ndarray, boxes: Sequence[Box] | None = None) -> list[np.ndarray]:
         """Scans or boxes of scans, one (C, *S) array in the store's dtype for each row, read concurrently.
