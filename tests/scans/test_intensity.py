@@ -52,6 +52,14 @@ def test_a_window_that_makes_no_sense_is_refused():
     assert check_window([-40, 40]) == (-40.0, 40.0)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int16, np.uint16, np.int32])
+@pytest.mark.parametrize("count", [2, 7, 1000, 4321])
+def test_percentiles_of_integers_are_those_of_numpy(dtype, count):
+    values = np.random.default_rng(count).integers(-120 if dtype().dtype.kind == "i" else 0, 127, count).astype(dtype)
+    values[:2] = 0, 127
+    assert np.allclose(percentiles(values), np.percentile(values, [0.5, 99.5]), rtol=1e-12)
+
+
 def test_percentiles_are_those_of_numpy_and_never_coincide():
     values = np.random.default_rng(0).normal(size=(1, 40, 50, 20))
     assert np.allclose(percentiles(values), np.percentile(values, [0.5, 99.5]))

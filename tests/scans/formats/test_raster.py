@@ -51,3 +51,16 @@ def test_a_picture_that_is_cut_off_is_refused(tmp_path):
     (tmp_path / "i.jpg").write_bytes(whole[:-30])
     with pytest.raises(FileError, match=r"cannot be read"):
         read_scan(tmp_path / "i.jpg")
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_the_header_of_a_png_knows_whether_it_is_turned(tmp_path, orientation):
+    image = Image.fromarray(np.arange(48, dtype=np.uint8).reshape(6, 8))
+    exif = image.getexif()
+    exif[0x0112] = orientation
+    image.save(tmp_path / "i.png", exif=exif)
+    assert (
+        read_header(tmp_path / "i.png")
+        == read_scan(tmp_path / "i.png").shape
+        == ((8, 6) if orientation == 6 else (6, 8))
+    )

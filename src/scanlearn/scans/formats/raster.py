@@ -15,6 +15,7 @@ from scanlearn.scans.geometry import unlocated
 
 _FORMATS = ("PNG", "JPEG", "BMP", "PPM")
 _ORIENTATION = 0x0112  # EXIF
+_PNG_EXIF = (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp")  # chunks where Pillow looks for it
 
 
 def read(path: Path, limit: int) -> Scan:
@@ -30,8 +31,17 @@ def read(path: Path, limit: int) -> Scan:
 def header(path: Path, limit: int) -> tuple[int, ...]:
     """(row, column) as displayed."""
     with _open(path, limit) as image:
-        turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
-        return image.size if turned else image.size[::-1]
+        return image.size if _turned(image, path) else image.size[::-1]
+
+
+def _turned(image: Any, path: Path) -> bool:
+    """Whether rows and columns change places for display."""
+    if image.width == image.height:
+        return False
+    # Pillow decodes a whole PNG in order to look for EXIF behind the voxels.
+    if image.format == "PNG" and not any(word in path.read_bytes() for word in _PNG_EXIF):
+        return False
+    return image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
 
 
 def palette(path: Path, limit: int) -> Scan | None:
