@@ -74,7 +74,7 @@ class _Crew(Generic[T, R]):
     @property
     def busy(self) -> bool:
         """True where enough is under way to keep every process at work."""
-        return len(self.waiting) > 2 * self._workers
+        return len(self.waiting) > 4 * self._workers
 
     def submit(self, group: Sequence[T]) -> None:
         """Hand a group to the processes, which are started again if they are gone."""
