@@ -1,5 +1,6 @@
 import gzip
 import logging
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -8,7 +9,7 @@ import SimpleITK as sitk
 from PIL import Image
 
 from scanlearn.errors import FileError, ScanlearnError
-from scanlearn.scans.read import Scan, read_header, read_mask, read_scan, write_mask_like
+from scanlearn.scans.read import Scan, files_of, read_header, read_mask, read_scan, write_mask_like
 from scans.damaged import seeds
 
 generator = np.random.default_rng(0)
@@ -196,6 +197,16 @@ def test_several_files_are_the_channels_of_one_scan_in_their_order(tmp_path):
     scan = read_scan(paths)
     assert np.array_equal(scan.array, volumes[::-1]) and np.allclose(scan.affine, affine, atol=1e-4)
     assert read_header(paths) == scan.shape == (4, 5, 6)
+
+
+@pytest.mark.parametrize("name", ["v.hdr", "v.img", "v.mhd", "v.nhdr", "v.mha", "v.nii"])
+def test_a_scan_is_made_of_its_header_and_its_voxels(tmp_path, name):
+    image = sitk.GetImageFromArray(np.zeros((3, 4, 5), np.uint8))
+    sitk.WriteImage(image, str(tmp_path / name.replace(".img", ".hdr")))
+    assert files_of(tmp_path / name)[0].suffix == Path(name.replace(".img", ".hdr")).suffix
+    assert {path.name for path in files_of(tmp_path / name)} == {path.name for path in tmp_path.iterdir()}
+    (tmp_path / name.replace(".img", ".hdr")).write_bytes(b"")
+    assert files_of(tmp_path / name) == [tmp_path / name]
 
 
 @pytest.mark.parametrize("change", ["shape", "place"])

@@ -17,7 +17,7 @@ from scanlearn.scans.formats.raw import head
 from scanlearn.scans.formats.scan import Scan
 from scanlearn.scans.geometry import same_grid, swap_first_axes
 
-__all__ = ["Scan", "read_header", "read_mask", "read_scan", "write_mask_like"]
+__all__ = ["Scan", "files_of", "read_header", "read_mask", "read_scan", "write_mask_like"]
 
 _Out = TypeVar("_Out")
 
@@ -62,6 +62,23 @@ def read_mask(path: str | Path, *, limit_bytes: int | None = None) -> Scan:
     if small.ndim == 3 and not ((small != 0) & (small != 255)).any():
         small = (small == 255).astype(np.uint8)
     return Scan(small, scan.affine, scan.modality, str(path), scan.located)
+
+
+def files_of(path: str | Path) -> list[Path]:
+    """Every file that a scan is made of: header and voxels of a pair, all files of an OME-Zarr folder, else itself.
+
+    The headers of two scans may be equal while their voxels differ. A pair that cannot be read counts as its one file.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return sorted(file for file in path.rglob("*") if file.is_file())
+    if not path.name.lower().endswith(_APART):
+        return [path]
+    try:
+        with quiet():
+            return list(dict.fromkeys(_format(_kind(path)).files(path)))
+    except Exception:  # reading the scan will say what is wrong
+        return [path]
 
 
 def write_mask_like(mask: np.ndarray, scan: Scan, path: str | Path) -> Path:
@@ -151,6 +168,9 @@ _SUFFIXES = {
     "itk": (".mha", ".mhd"),
     "dicom": (".dcm", ".dicom", ".ima"),
 }
+
+# Formats that keep header and voxels in two files.
+_APART = (".hdr", ".img", ".hdr.gz", ".img.gz", ".mhd", ".nhdr")
 
 
 def _kind(path: Path) -> str:

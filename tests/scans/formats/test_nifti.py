@@ -170,8 +170,10 @@ def test_of_a_gzip_bomb_no_more_than_announced_is_unpacked(tmp_path):
     assert peak < 2**24
 
 
-def test_gzip_data_with_a_wrong_checksum_are_refused(tmp_path):
-    path = saved(tmp_path / "v.nii.gz")
+@pytest.mark.parametrize("image", [nib.Nifti1Image, nib.MGHImage])
+def test_gzip_data_with_a_wrong_checksum_are_refused(tmp_path, image):
+    path = tmp_path / ("v.nii.gz" if image is nib.Nifti1Image else "v.mgz")
+    nib.save(image(VOLUME, np.eye(4)), path)
     damaged = bytearray(path.read_bytes())
     damaged[-6] ^= 1
     path.write_bytes(damaged)

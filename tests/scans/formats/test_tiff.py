@@ -33,6 +33,11 @@ def test_pictures_keep_their_numbers(tmp_path, dtype, compression):
     assert read_header(tmp_path / "i.tif") == (6, 9)
 
 
+def test_bigtiff_is_tiff(tmp_path):
+    tifffile.imwrite(tmp_path / "i.tif", PICTURE, bigtiff=True)
+    assert np.array_equal(read_scan(tmp_path / "i.tif").array[0], PICTURE)
+
+
 @pytest.mark.parametrize("compression", ["tiff_lzw", "packbits", "tiff_adobe_deflate"])
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
 def test_what_pillow_packs_is_unpacked(tmp_path, dtype, compression):

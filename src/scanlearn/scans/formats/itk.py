@@ -8,6 +8,7 @@ here, where a wrong checksum counts.
 from __future__ import annotations
 
 import math
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,11 @@ def header(path: Path, limit: int) -> tuple[int, ...]:
     says = announced(path, limit)
     _affine(path, says)
     return says.shape[1::-1] if says.flat else says.shape
+
+
+def files(path: Path) -> list[Path]:
+    """Header and voxels, one file or two."""
+    return [path, announced(path, sys.maxsize).data]
 
 
 def _affine(path: Path, says: Announced) -> np.ndarray:

@@ -8,6 +8,7 @@ it (InsightSoftwareConsortium/ITK#2243).
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from scanlearn.scans.geometry import swap_first_axes
 
 LONGEST_OFFSET = 2**26  # bytes before the voxels: header and extensions
 LONGEST_MAT = 2**16
+LONGEST_TAGS = 2**26  # behind the voxels of MGH files: echo times, colour tables and the like
 _PAIR = (".hdr", ".img", ".hdr.gz", ".img.gz")
 # What begins an MGH file: version 1, big endian.
 MGH = b"\0\0\0\x01"
@@ -39,7 +41,7 @@ class _Plan:
     intercept: float
     affine: np.ndarray
     located: bool
-    surplus: int | None = SURPLUS  # bytes that may follow the voxels
+    surplus: int = SURPLUS  # bytes that may follow the voxels
 
     @property
     def flat(self) -> bool:
@@ -69,6 +71,12 @@ def header(path: Path, limit: int) -> tuple[int, ...]:
     return plan.shape[1::-1] if plan.flat else plan.shape[:3]
 
 
+def files(path: Path) -> list[Path]:
+    """Header and voxels, one file or two."""
+    data = _plan(path, sys.maxsize).data
+    return [_partner(path, "hdr") if data == path and _is_voxels(path) else path, data]
+
+
 def scaled(stored: np.ndarray, slope: float, intercept: float) -> np.ndarray:
     """stored * slope + intercept: the dtype is kept for (1, 0), an integer of 16 bit or more for whole numbers, else float32."""
     if (slope, intercept) == (1.0, 0.0):
@@ -95,7 +103,7 @@ def _nifti_plan(path: Path, start: bytes, limit: int) -> _Plan:
     from nibabel.spm2analyze import Spm2AnalyzeHeader
 
     source, data = path, path
-    if path.name.lower().endswith((".img", ".img.gz")):
+    if _is_voxels(path):
         source = _partner(path, "hdr")
         start = head(source, 568)
     kinds: dict[bytes, Any] = {b"n+1": Nifti1Header, b"ni1": Nifti1PairHeader}
@@ -130,8 +138,7 @@ def _mgh_plan(path: Path, start: bytes, limit: int) -> _Plan:
     dtype = _dtype(path, found.get_data_dtype(), shape, limit, False)
     affine = check_affine(path, found.get_affine(), 2 if shape[2] == 1 else 3)
     good = int.from_bytes(start[28:30], "big") > 0
-    # Behind the voxels come echo times, colour tables and the like.
-    return _Plan(path, DATA_OFFSET, shape, dtype, 1.0, 0.0, affine, good, None)
+    return _Plan(path, DATA_OFFSET, shape, dtype, 1.0, 0.0, affine, good, LONGEST_TAGS)
 
 
 def _shape(path: Path, announced: Any) -> tuple[int, ...]:
@@ -166,6 +173,10 @@ def _grey(array: np.ndarray) -> np.ndarray:
     colours = np.stack([array[name] for name in array.dtype.names[:3]], axis=-1)
     flat = Image.fromarray(np.ascontiguousarray(colours).reshape(array.shape[0], -1, 3))
     return np.asarray(flat.convert("L")).reshape(array.shape)
+
+
+def _is_voxels(path: Path) -> bool:
+    return path.name.lower().endswith((".img", ".img.gz"))
 
 
 def _partner(path: Path, suffix: str) -> Path:
