@@ -76,7 +76,7 @@ def delong_test(a: Any, b: Any, positive: Any, patients: Any = None) -> dict[str
         error, z = 0.0, 0.0 if abs(difference) < 1e-12 else float("nan")
     else:
         z = difference / error
-    half = norm.ppf((1 + LEVEL) / 2) * error
+    half = float(norm.ppf((1 + LEVEL) / 2)) * error
     return {
         "auc_a": float(auc[: len(a)].mean()),
         "auc_b": float(auc[len(a) :].mean()),
