@@ -84,6 +84,17 @@ class Arrays:
         return ts.Context(spec)
 
 
+def read_into(targets: Sequence[np.ndarray], sources: Sequence[ts.TensorStore]) -> None:
+    """Fill each target from the source of its shape; all are under way before the first is waited for."""
+    copies = []
+    for target, source in zip(targets, sources, strict=True):
+        if source.dtype.numpy_dtype != target.dtype:
+            source = ts.cast(source, target.dtype)
+        copies.append(ts.array(target, copy=False, write=True).write(source))
+    for copy in copies:
+        copy.result()
+
+
 def create_array(
     location: str, name: str, shape: Sequence[int], inner: Sequence[int], shard: Sequence[int], dtype: np.dtype
 ) -> ts.TensorStore:

@@ -18,13 +18,12 @@ class Cut(NamedTuple):
     size: list[int]
     whole: bool
 
-    def pad(self, part: np.ndarray, fill: Any) -> np.ndarray:
-        """The box, from the part of it that is inside the array."""
+    def inner(self, box: np.ndarray, fill: Any) -> np.ndarray:
+        """The part of ``box`` that lies inside the array, as a view; all else of it is set to ``fill``."""
         if self.whole:
-            return part
-        out = np.full((*part.shape[: -len(self.size)], *self.size), fill, part.dtype)
-        out[self.at] = part
-        return out
+            return box
+        box[...] = fill
+        return box[self.at]
 
 
 def cuts_of(boxes: Sequence[Box], shapes: np.ndarray) -> list[Cut]:

@@ -128,11 +128,14 @@ class Steps(Dataset[Batch]):
         rows = self.rows_at(step)
         boxes = None if self.size is None else self.boxes_at(step, rows)
         low, high = self.store.window(rows)
+        size = self.store.shape(int(rows[0])) if self.size is None else self.size
+        image = np.empty((len(rows), self.store.channels, *size), self.store.dtype)
+        self.store.read(rows, boxes, image)
         batch: Batch = {
             "step": step,
             "position": torch.from_numpy(self.positions),
             "row": torch.from_numpy(rows),
-            "image": torch.from_numpy(np.stack(self.store.read(rows, boxes))),
+            "image": torch.from_numpy(image),
             "low": torch.from_numpy(low),
             "high": torch.from_numpy(high),
         }

@@ -28,7 +28,7 @@ from scanlearn.catalog.mapped import WORDS, numbers, open_mapped
 from scanlearn.catalog.pseudonyms import SAFE_ID
 from scanlearn.catalog.table import Catalog
 from scanlearn.errors import ScanlearnError
-from scanlearn.scans.arrays import CACHE_BYTES, Arrays
+from scanlearn.scans.arrays import CACHE_BYTES, Arrays, read_into
 from scanlearn.scans.boxes import Box, cuts_of
 from scanlearn.scans.foreground import Foreground
 from scanlearn.scans.geometry import Placement, spacing_of, to_dtype
@@ -189,15 +189,17 @@ class Store:
         rows = np.asarray(rows)
         return self._rows["low"][rows], self._rows["high"][rows]
 
-    def read(self, rows: Sequence[int] | np.ndarray, boxes: Sequence[Box] | None = None) -> list[np.ndarray]:
+    def read(
+        self, rows: Sequence[int] | np.ndarray, boxes: Sequence[Box] | None = None, out: np.ndarray | None = None
+    ) -> list[np.ndarray]:
         """Scans or boxes of scans, one (C, *S) array in the store's dtype for each row, read concurrently.
 
         boxes: one (start, stop) of voxel indices for each row; what lies outside the scan holds the low end of its
-        window. None: whole scans.
+        window. None: whole scans. out: an array (n, C, *S) in the store's dtype to read into; the result is its parts.
         """
         rows = np.asarray(rows, dtype=np.int64)
         fill = to_dtype(self.window(rows)[0], self.dtype)
-        return self._read("images" if self.spatial_dims == 2 else "volumes", rows, boxes, fill, self.dtype)
+        return self._read("images" if self.spatial_dims == 2 else "volumes", rows, boxes, fill, self.dtype, out)
 
     def read_masks(self, rows: Sequence[int] | np.ndarray, boxes: Sequence[Box] | None = None) -> list[np.ndarray]:
         """Masks or boxes of masks, uint8 (*S): 0 = background and outside, k = ``mask_classes[k - 1]``."""
@@ -207,7 +209,7 @@ class Store:
                 f"{(~self.masked[rows]).sum()} of {len(rows)} scans of {self.path.name} have no mask; use rows whose "
                 "`masked` is true."
             )
-        read = self._read("masks", rows, boxes, np.zeros(len(rows), np.uint8), np.dtype(np.uint8))
+        read = self._read("masks", rows, boxes, np.zeros(len(rows), np.uint8), np.dtype(np.uint8), None)
         values = self.info["mask_values"]
         if values == list(range(1, len(values) + 1)):
             return read
@@ -216,27 +218,33 @@ class Store:
         return [table[mask] for mask in read]
 
     def _read(
-        self, kind: str, rows: np.ndarray, boxes: Sequence[Box] | None, fill: np.ndarray, dtype: np.dtype
+        self,
+        kind: str,
+        rows: np.ndarray,
+        boxes: Sequence[Box] | None,
+        fill: np.ndarray,
+        dtype: np.dtype,
+        out: np.ndarray | None,
     ) -> list[np.ndarray]:
         if len(rows) == 0:
             return []
         cuts = None if boxes is None else cuts_of(boxes, self.shapes(rows))
-        if self.spatial_dims == 2:
-            # An image is one chunk: read them all in one request, then cut.
-            [stack] = self._opened(kind, rows)
-            with reading(self.location):
-                whole = stack[rows].read().result()
-            parts = list(whole) if cuts is None else [w[c.inside] for w, c in zip(whole, cuts, strict=True)]
-        else:
-            volumes = self._opened(kind, rows)
-            if cuts is not None:
-                volumes = [v[c.inside] for v, c in zip(volumes, cuts, strict=True)]
-            with reading(self.location):
-                reads = [volume.read() for volume in volumes]  # all under way before the first is waited for
-                parts = [read.result().astype(dtype, copy=False) for read in reads]
-        if cuts is None:
-            return parts
-        return [cut.pad(part, f) for cut, part, f in zip(cuts, parts, fill, strict=True)]
+        sizes = self.shapes(rows).tolist() if cuts is None else [cut.size for cut in cuts]
+        targets = [np.empty((*self._leading(kind), *size), dtype) for size in sizes] if out is None else list(out)
+        inside = targets if cuts is None else [c.inner(t, f) for c, t, f in zip(cuts, targets, fill, strict=True)]
+        opened = self._opened(kind, rows)
+        with reading(self.location):
+            if self.spatial_dims == 3:
+                sources = opened if cuts is None else [v[c.inside] for v, c in zip(opened, cuts, strict=True)]
+                read_into(inside, sources)
+            elif out is not None and cuts is None:
+                read_into([out], [opened[0][rows]])
+            else:
+                # An image is one chunk: read them all in one request, then cut.
+                whole = opened[0][rows].read().result()
+                for i, target in enumerate(inside):
+                    target[...] = whole[i] if cuts is None else whole[i][cuts[i].inside]
+        return targets
 
     def _name(self, kind: str, row: int, scan_id: str) -> str:
         if not re.fullmatch(SAFE_ID, scan_id):  # it must not lead out of the folder
@@ -245,8 +253,11 @@ class Store:
             )
         return f"{kind}/{scan_id}"
 
+    def _leading(self, kind: str) -> tuple[int, ...]:
+        return () if kind == "masks" else (self.channels,)
+
     def _opened(self, kind: str, rows: np.ndarray) -> list[ts.TensorStore]:
-        leading = () if kind == "masks" else (self.channels,)
+        leading = self._leading(kind)
         if self.spatial_dims == 2:
             return self._arrays.get([kind], [(len(self), *leading, *self.shape(0))])
         ids = self.catalog.array("scan_id", rows).to_pylist()
