@@ -1,6 +1,8 @@
 """Compressed pixels: every transfer syntax that the extra ``dicom`` reads, and what is said without it."""
 
 import io
+import sys
+import threading
 import zlib
 
 import numpy as np
@@ -20,6 +22,7 @@ from pydicom.uid import (
 )
 
 from scanlearn.errors import FileError
+from scanlearn.scans import dicom_apart
 from scanlearn.scans.dicom import read_dicom
 from scanlearn.scans.dicom_codestream import frame_size
 from scans.dicoms import along_z, compressed, dicom, multi_frame, noise, save, series
@@ -65,6 +68,35 @@ def test_compressed_frames_are_decoded_in_their_places(tmp_path, syntax):
     file = multi_frame(pixels, along_z(3)[::-1])
     file.compress(syntax)
     assert np.array_equal(read_dicom([save(file, tmp_path / "m.dcm")])[0][0], pixels[::-1].transpose(2, 1, 0))
+
+
+def test_a_decoder_that_crashes_or_hangs_is_named_and_the_next_file_read(tmp_path, monkeypatch):
+    plain = save(dicom(noise(*SIDE)), tmp_path / "plain.dcm")
+    packed = by_gdcm(plain, tmp_path / "packed.dcm", JPEGLosslessSV1)
+    for code in (
+        "import os; os.abort()",
+        "import sys; print('{', end=''); sys.stdin.readline()",
+        "import time; time.sleep(99)",
+    ):
+        monkeypatch.setattr(dicom_apart, "_local", threading.local())
+        with monkeypatch.context() as patch:
+            patch.setattr(dicom_apart, "COMMAND", [sys.executable, "-c", code])
+            patch.setattr(dicom_apart, "LONGEST", 0.5)
+            with pytest.raises(FileError, match="damaged so badly that the decoder ended"):
+                read_dicom([packed])
+        assert np.array_equal(read_dicom([packed])[0][0], noise(*SIDE))
+
+
+def test_frames_that_nobody_waits_for_do_not_reach_the_next_file(tmp_path):
+    pixels = noise(2, *SIDE)
+    paths = [
+        by_gdcm(save(dicom(p), tmp_path / f"p{n}.dcm"), tmp_path / f"c{n}.dcm", JPEGLSLossless)
+        for n, p in enumerate(pixels)
+    ]
+    first = dicom_apart.frames_apart(paths[0])
+    assert np.array_equal(next(first), pixels[0])
+    first.close()
+    assert [np.array_equal(frame, pixels[1]) for frame in dicom_apart.frames_apart(paths[1])] == [True]
 
 
 def test_a_compressed_series_is_a_volume(tmp_path):

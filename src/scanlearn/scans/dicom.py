@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from scanlearn.catalog.dicom_file import HEADER_BYTES, open_dicom, quiet
-from scanlearn.catalog.dicom_tags import tags_of, word
+from scanlearn.catalog.dicom_tags import word
 from scanlearn.errors import FileError
 from scanlearn.scans.dicom_frames import Frame, naming, read_description, read_frames, several_volumes
-from scanlearn.scans.dicom_pixels import DATA_TAGS, PIXEL_TAGS, describe, grey_frames, to_grey
+from scanlearn.scans.dicom_pixels import data_tags, describe, grey_frames, to_grey
 from scanlearn.scans.dicom_stack import flat_affine, stack
 from scanlearn.scans.formats.limits import byte_limit, check_size
 
@@ -88,11 +86,6 @@ def read_dicom_header(paths: Sequence[Path]) -> tuple[tuple[int, ...], str]:
         return (rows, columns) if count == 1 else (columns, rows, count), word(data, "Modality")
 
 
-@cache
-def _data_tags() -> list[Any]:
-    return tags_of(*PIXEL_TAGS, *DATA_TAGS)
-
-
 def _fill(slots: list[list[int]], frames: list[Frame], limit: int) -> tuple[np.ndarray, int]:
     """(physical values (slot, row, column), how many duplicates were dropped), one file in memory at a time.
 
@@ -134,7 +127,7 @@ def _raw_frames(first: Frame, count: int, limit: int) -> Iterator[np.ndarray]:
     with naming(path):
         if path.stat().st_size > limit + HEADER_BYTES:
             raise FileError(path, f"is a file of more than the limit of {limit / 2**30:.3g} GiB.")
-        data = open_dicom(path, _data_tags(), pixels_up_to=limit)
+        data = open_dicom(path, data_tags(), pixels_up_to=limit)
         if "Rows" not in data:  # pydicom gives nothing at all where compressed pixels have no end
             raise FileError(path, "is cut off within its pixels.")
         told = describe(data)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from scanlearn.catalog.dicom_tags import number, word
+from scanlearn.catalog.dicom_tags import number, tags_of, word
 from scanlearn.errors import FileError
+from scanlearn.scans.dicom_apart import frames_apart
 
 PIXEL_TAGS = (
     *("SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "Rows", "Columns", "NumberOfFrames"),
@@ -25,7 +27,15 @@ DATA_TAGS = (
     *("SegmentedRedPaletteColorLookupTableData", "SegmentedGreenPaletteColorLookupTableData"),
     "SegmentedBluePaletteColorLookupTableData",
 )
+# The decoders that survive damaged streams, the best first.
+_IN_PROCESS = ("pylibjpeg", "pillow", "pydicom")
 _INSTALL = "pip install 'scanlearn[dicom]'"
+
+
+@cache
+def data_tags() -> list[Any]:
+    """The tags that ``grey_frames`` needs."""
+    return tags_of(*PIXEL_TAGS, *DATA_TAGS)
 
 
 def describe(data: Any) -> dict[str, int]:
@@ -69,11 +79,11 @@ def check_description(path: Path, told: dict[str, int]) -> None:
         raise FileError(path, f"says that it stores {stored} of {allocated} bits; 1, 8, 16, 32 or 64 can be read.")
 
 
-def grey_frames(data: Any, path: Path) -> Iterator[np.ndarray]:
+def grey_frames(data: Any, path: Path, *, apart: bool = False) -> Iterator[np.ndarray]:
     """Each frame (row, column) in the file's order: stored values in native byte order, colours as luminance.
 
-    Bits above the stored ones (overlays, rubbish) are taken out. Raises FileError, naming what to install where a
-    decoder is missing.
+    Bits above the stored ones (overlays, rubbish) are taken out. What only GDCM can decode is decoded in a process of
+    its own, in which this is called with ``apart``. Raises FileError, naming what to install where a decoder is missing.
     """
     from pydicom.pixels import get_decoder
 
@@ -96,12 +106,17 @@ def grey_frames(data: Any, path: Path) -> Iterator[np.ndarray]:
         raise FileError(
             path, f"is JPEG Extended of {told['stored']} bits, which no free decoder reads; convert it with dcmdjpeg."
         )
+    plugin = next((plugin for plugin in _IN_PROCESS if plugin in decoder.available_plugins), "")
+    if decoder.is_encapsulated and not plugin and not apart:
+        yield from frames_apart(path)
+        return
     own_bits = _counts_own_bits(data, name)
     try:
         options: dict[str, Any] = {"correct_unused_bits": False} if own_bits else {}
         # Without indices pydicom hands out read-only arrays and fails to correct their sign.
         options["indices"] = range(told["frames"])
-        for array, properties in decoder.iter_array(data, raw=told["samples"] == 1, **options):
+        raw = told["samples"] == 1
+        for array, properties in decoder.iter_array(data, raw=raw, decoding_plugin=plugin, **options):
             if own_bits:
                 array = _stored_bits(array, told)
             yield _grey(array.astype(array.dtype.newbyteorder("="), copy=False), data, properties)
