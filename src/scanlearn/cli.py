@@ -122,6 +122,23 @@ def _window(text: str | None) -> str | tuple[float, float] | None:
     return low, high
 
 
+def names(store: str, out: str | None = None) -> None:
+    """Lead back from the pseudonyms of a store to names and files, and say why scans were left out.
+
+    Only who prepared the store can: the list lies in that user's private folder (SCANLEARN_PRIVATE).
+
+    Args:
+        store: what `prepare` wrote.
+        out: a CSV file to write, for its owner's eyes only; without it the table is printed.
+    """
+    from scanlearn.console import next_command
+    from scanlearn.scans.names import names_of, write_csv
+    from scanlearn.scans.store import open_store
+
+    write_csv(names_of(open_store(store)), Path(out) if out else None)
+    next_command(f"scanlearn pretrain {store} --recipe moco_v2_small --out runs/moco_v2_small")
+
+
 def pretrain(
     store: str,
     recipe: str,
@@ -448,6 +465,7 @@ def demo(out: str = "demo-out", seeds: int = 3) -> None:
 
 VERBS: tuple[Callable[..., None], ...] = (
     prepare,
+    names,
     pretrain,
     probe,
     embed,
@@ -462,6 +480,7 @@ VERBS: tuple[Callable[..., None], ...] = (
 TAKES_SETTINGS = ("pretrain", "finetune", "study")
 _POSITIONAL: dict[str, tuple[str, ...]] = {
     "prepare": ("source",),
+    "names": ("store",),
     "pretrain": ("store",),
     "probe": ("run", "store"),
     "embed": ("run", "store"),

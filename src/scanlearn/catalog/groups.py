@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -55,6 +56,14 @@ def _owners(catalog: Catalog, patient: np.ndarray) -> tuple[np.ndarray, np.ndarr
     width = int(file.max(initial=0)) + 1
     owner, file = np.divmod(np.unique(patient[rows] * width + file), width)
     return owner, file
+
+
+def first_seen(names: Any) -> np.ndarray:
+    """int64 (N,): equal names have equal numbers, counted from 0 as they first appear: no other spelling moves them."""
+    _, first, index = np.unique(np.asarray(names), return_index=True, return_inverse=True)
+    rank = np.empty(len(first), np.int64)
+    rank[np.argsort(first)] = np.arange(len(first))
+    return rank[index]
 
 
 def sorted_codes(words: pa.Array) -> tuple[np.ndarray, list[str]]:

@@ -112,7 +112,8 @@ def pseudonymise(
     """A catalogue that names nobody, and the private list that leads back; both in the order of the rows.
 
     ``hashed``: scan, patient and study ids are pseudonyms, no path is left (``mask_path`` is "masks/ID" for scans that
-    have a mask), and label columns that lead to a person are gone (``telling_columns``), except those of ``keep``.
+    have a mask), the data set has no name where there is one only (it is that of a folder), and label columns that lead
+    to a person are gone (``telling_columns``), except those of ``keep``.
     ``kept``: the catalogue as it is.
 
     Args:
@@ -133,6 +134,8 @@ def pseudonymise(
         words = encode(columns[name])
         hashed = pseudonyms(KINDS[name], words.dictionary.to_pylist(), salt())
         columns[name] = pa.array(hashed, pa.string()).take(words.indices)
+    if len(pc.unique(columns["dataset"])) == 1:  # the name of the source's folder, which says nothing apart
+        columns["dataset"] = pa.array([""] * len(catalog), pa.string())
     nowhere = pa.array(np.zeros(len(catalog) + 1, np.int32))
     columns["paths"] = pa.ListArray.from_arrays(nowhere, pa.array([], pa.string()))
     within = pc.binary_join_element_wise("masks", columns["scan_id"], "/")

@@ -18,6 +18,8 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 from torch.nn import functional
 
+from scanlearn.catalog.groups import first_seen
+
 Array = np.ndarray | Tensor
 
 NAN = float("nan")
@@ -126,7 +128,7 @@ def linear_probe(
         and ``accuracy``. NaN where it cannot be told, as in ``knn_probe``.
     """
     targets, keep, several = _targets(codes)
-    x, patient = _numpy(features)[keep], np.asarray(patients)[keep]
+    x, patient = _numpy(features)[keep], first_seen(np.asarray(patients)[keep])  # folds that no salt changes
     folds = min(folds, len(np.unique(patient)))
     if not several:  # the stratified splitter refuses more folds than the largest class has scans
         folds = min(folds, int(targets.sum(0).max(initial=0)))

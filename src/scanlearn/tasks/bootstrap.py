@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from scanlearn.catalog.groups import first_seen
+
 LEVEL = 0.95
 
 
@@ -16,7 +18,8 @@ class PatientBootstrap:
 
     Whatever is computed from ``counts`` therefore gives the estimate in row 0 and its bootstrap distribution in the
     rows below, by the same code. The draws depend on (seed, number of patients) alone, so that two models judged on the
-    same patients see the same resamples and their differences are paired.
+    same patients, in one order, see the same resamples and their differences are paired. Patients are numbered as they
+    first appear, not by their names, which another salt would change.
 
     Attributes:
         index: int (N,), the patient of each case, 0..P-1.
@@ -24,8 +27,8 @@ class PatientBootstrap:
     """
 
     def __init__(self, patients: Any, resamples: int, seed: int):
-        names, self.index = np.unique(np.asarray(patients), return_inverse=True)
-        self.patients = len(names)
+        self.index = first_seen(patients)
+        self.patients = int(self.index.max(initial=-1)) + 1
         if self.patients < 2:
             resamples = 0  # drawing one patient again and again says nothing about others: no interval
         generator = np.random.default_rng(seed)
