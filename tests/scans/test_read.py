@@ -241,11 +241,12 @@ def test_every_format_asks_the_limit_before_it_decodes(sound_files, monkeypatch)
 
 
 def test_several_channels_count_together(tmp_path):
-    for name in ("a.nii", "b.nii"):
-        nib.save(nib.Nifti1Image(np.zeros((10, 10, 10), np.uint8), np.eye(4)), tmp_path / name)
-    assert read_scan([tmp_path / "a.nii"], limit_bytes=1500).shape == (10, 10, 10)
+    paths = [tmp_path / name for name in ("a.nii", "b.nii", "c.nii")]
+    for path in paths:
+        nib.save(nib.Nifti1Image(np.zeros((10, 10, 10), np.uint8), np.eye(4)), path)
+    assert read_scan(paths[:2], limit_bytes=2500).array.shape == (2, 10, 10, 10)
     with pytest.raises(FileError, match="more than the limit"):
-        read_scan([tmp_path / "a.nii", tmp_path / "b.nii"], limit_bytes=1500)
+        read_scan(paths, limit_bytes=2500)
 
 
 def test_warnings_and_log_lines_of_the_readers_stay_inside(tmp_path, capfd, recwarn):

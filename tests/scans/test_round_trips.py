@@ -61,6 +61,8 @@ def mask_comes_back(tmp_path, scan, expected, readers=(places_of_nibabel, places
     for reader in readers:
         assert np.allclose(reader(path), expected, atol=1e-3), reader.__name__
     back = read_mask(path)
+    header = nib.load(path).header
+    assert header["sform_code"] == (1 if scan.located else 2) and header["qform_code"] in (0, header["sform_code"])
     assert np.array_equal(back.array[0], mask) and np.allclose(back.affine, scan.affine, atol=1e-4)
 
 
@@ -92,6 +94,7 @@ def test_masks_of_a_sheared_nifti_keep_the_shear(tmp_path):
     nib.save(nib.Nifti1Image(volume, affine), tmp_path / "v.nii")
     expected = expected_at(affine, volume)
     mask_comes_back(tmp_path, read_scan(tmp_path / "v.nii"), expected, [places_of_nibabel])  # ITK takes no shear
+    assert nib.load(tmp_path / "mask.nii.gz").header["qform_code"] == 0  # a qform cannot say it
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -144,6 +144,14 @@ def test_a_header_that_lies_is_refused(tmp_path, suffix, header, reason):
         read_scan(path)
 
 
+def test_a_flat_scan_needs_no_third_direction(tmp_path):
+    path = saved(tmp_path / "v.nii", VOLUME[:, :, :1], srow_x__2=0, srow_y__2=0, srow_z__2=0)
+    scan = read_scan(path)
+    first, second, third = scan.affine[:3, :3].T
+    assert np.allclose(scan.spacing, (1.2, 0.8))
+    assert np.allclose(third, np.cross(second, first) / (0.8 * 1.2))  # the file counts columns first
+
+
 def test_voxels_that_are_missing_or_left_over_are_noticed(tmp_path):
     path = saved(tmp_path / "v.nii")
     whole = path.read_bytes()

@@ -50,7 +50,7 @@ def check_channels(path: Path, count: int, what: str = "volumes (a time series?)
 def check_affine(path: Path, affine: np.ndarray, dims: int) -> np.ndarray:
     """The affine, if its first ``dims`` columns span a grid; FileError for NaN, infinity or a spacing of zero.
 
-    A 2D scan whose file leaves the third direction at zero gets the normal of its plane, 1 mm long.
+    A flat scan (i, j) whose file leaves the third direction at zero gets i x j, 1 mm long.
     """
     affine = np.array(affine, float)
     if not np.isfinite(affine).all():
@@ -61,7 +61,7 @@ def check_affine(path: Path, affine: np.ndarray, dims: int) -> np.ndarray:
         raise FileError(path, "has a singular affine: its axes span no grid, or a spacing is zero or absurd.")
     if dims == 2 and np.linalg.matrix_rank(affine[:3, :3]) < 3:
         normal = np.cross(affine[:3, 0], affine[:3, 1])
-        affine[:3, 2] = -normal / np.linalg.norm(normal)  # columns x rows, as the file counts them
+        affine[:3, 2] = normal / np.linalg.norm(normal)
     return affine
 
 
