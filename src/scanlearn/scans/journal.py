@@ -47,7 +47,7 @@ class Journal:
     def append(self, items: Sequence[Conformed], generation: int = 0) -> None:
         """Note rows whose voxels are on disk; they are noted on disk themselves when this returns."""
         self._write({"generation": generation, "rows": [_record(item) for item in items]})
-        self.items += items
+        self._keep(items)
         self.generation = generation
 
     def close(self) -> None:
@@ -62,7 +62,19 @@ class Journal:
 
     def _take(self, line: dict[str, Any]) -> None:
         self.generation = line["generation"]
-        self.items += [_item(record) for record in line["rows"]]
+        self._keep([_item(record) for record in line["rows"]])
+
+    def _keep(self, items: Sequence[Conformed]) -> None:
+        """Neighbours are mostly alike: what equals that of the row before is held once."""
+        for item in items:
+            before = self.items[-1] if self.items else item
+            if item.placement == before.placement:
+                item.placement = before.placement
+            if np.array_equal(item.affine, before.affine):
+                item.affine = before.affine
+            if not item.voxels and not before.voxels:
+                item.voxels = before.voxels
+            self.items.append(item)
 
 
 def _whole_lines(path: Path) -> tuple[dict[str, Any] | None, list[dict[str, Any]], int]:
