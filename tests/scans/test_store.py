@@ -192,6 +192,27 @@ def test_foreground_whose_columns_do_not_fit_is_refused(spoilable, volumes):
         _ = open_store(spoilable).foreground
 
 
+def test_side_files_with_flipped_bytes_are_read_or_named(spoilable, volumes):
+    generator = np.random.default_rng(0)
+    refused = 0
+    for n in range(90):
+        path = spoilable / ("catalog.arrow", "scans.arrow", "foreground.arrow")[n % 3]
+        whole = path.read_bytes()
+        spoilt = np.frombuffer(whole, np.uint8).copy()
+        spoilt[generator.integers(0, len(spoilt), 4)] ^= generator.integers(1, 256, 4, np.uint8)
+        path.write_bytes(spoilt.tobytes())
+        try:
+            store = open_store(spoilable)
+            for name in store.catalog.table.column_names:
+                store.catalog.column(name)
+            store.read([0, 4]), store.affine(2), store.placement(1), store.window([1])
+            store.foreground.pick(np.array([0, 3]), np.array([0.1, 0.9]), np.array([0.9, 0.1]))
+        except ScanlearnError:
+            refused += 1
+        path.write_bytes(whole)
+    assert 20 < refused < 90
+
+
 def test_a_million_rows_open_without_reading_their_words(slices, tmp_path):
     count = 1_000_000
     (tmp_path / "store.json").write_text(json.dumps({**slices.info, "scans": count}))

@@ -1,7 +1,7 @@
 """Arrow files that are mapped into memory: a table of a million rows opens at once and costs only what is looked at.
 
 Words are kept as codes into a dictionary whose first word is always "", so that code 0 means "no word". What lies in a
-file is not believed: a column is checked before its first use, in time that does not depend on the words' lengths.
+file is not believed: a column is checked when it is used, and only as much of it as is used.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from scanlearn.errors import ScanlearnError
 
+_DAMAGED = "A side file is damaged: what it says lies outside of it or is no text; write the file again."
 WORDS = pa.dictionary(pa.int32(), pa.string())
 
 
@@ -98,16 +99,15 @@ def codes_of(words: pa.DictionaryArray) -> np.ndarray:
 
 
 def check_words(array: pa.Array) -> pa.Array:
-    """The same array of words, of lists of words, or of codes into words; refused where it leads outside its memory."""
-    if pa.types.is_dictionary(array.type):
-        codes_of(array)
-        check_words(array.dictionary)
-        return array
-    if len(array):
-        offsets, room = _offsets(array)
-        _refuse_unless(bool(offsets[0] >= 0 and offsets[-1] <= room and (np.diff(offsets) >= 0).all()))
-    if pa.types.is_list(array.type):
-        check_words(array.values)
+    """The same words, lists of words, or codes into words; refused where they lead outside their memory or are no text.
+
+    Reads all of them.
+    """
+    try:
+        array.validate(full=True)
+    except pa.ArrowInvalid as error:
+        raise ScanlearnError(_DAMAGED) from error
+    _refuse_unless(array.null_count == 0)
     return array
 
 
@@ -124,7 +124,7 @@ def take_words(array: pa.Array, rows: np.ndarray) -> pa.Array:
         if pa.types.is_list(array.type):
             inner = [np.arange(a, b) for a, b in zip(starts.tolist(), stops.tolist(), strict=True) if a < b]
             take_words(array.values, np.concatenate([np.zeros(0, np.int64), *inner]))
-    return array.take(pa.array(rows))
+    return check_words(array.take(pa.array(rows)))
 
 
 def _offsets(array: pa.Array) -> tuple[np.ndarray, int]:
@@ -139,7 +139,7 @@ def _offsets(array: pa.Array) -> tuple[np.ndarray, int]:
 
 def _refuse_unless(fine: bool) -> None:
     if not fine:
-        raise ScanlearnError("A side file is damaged: what it says lies outside of it; write the file again.")
+        raise ScanlearnError(_DAMAGED)
 
 
 def present(codes: np.ndarray, count: int) -> np.ndarray:

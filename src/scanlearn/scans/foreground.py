@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from scanlearn.catalog.mapped import damaged, numbers, open_mapped, write_mapped
+from scanlearn.errors import ScanlearnError
 from scanlearn.keys import key_of
 
 VOXELS_PER_CLASS = 256
@@ -75,10 +76,20 @@ class Foreground:
 
         which, where: (n,) in [0, 1), the random numbers that choose among the classes present, then among the voxels.
         """
-        count = self.first[rows + 1] - self.first[rows]
+        count = _lengths(self.first, rows, len(self.classes))
         found = count > 0
         out = np.zeros((len(rows), self.voxels.shape[1]), np.int64)
         pair = (self.first[rows] + np.floor(which.astype(np.float64) * count).astype(np.int64))[found]
-        length = self.start[pair + 1] - self.start[pair]
+        length = _lengths(self.start, pair, len(self.voxels))
         out[found] = self.voxels[self.start[pair] + np.floor(where[found].astype(np.float64) * length).astype(np.int64)]
         return found, out
+
+
+def _lengths(starts: np.ndarray, at: np.ndarray, size: int) -> np.ndarray:
+    """How long the slices ``at`` of so many things are; ``starts`` (n + 1,) comes from a file and is not believed."""
+    first, last = starts[at], starts[at + 1]
+    if not (0 <= first.min(initial=0) and (first <= last).all() and last.max(initial=0) <= size):
+        raise ScanlearnError(
+            "The foreground.arrow of the store is damaged: a slice lies outside of it; prepare it again."
+        )
+    return last - first

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -54,7 +55,7 @@ def _kept(store: Store, refused: list[dict[str, str]]) -> pa.Table:
     columns |= {original: catalog.array(name) for name, original in zip(KINDS, LIST[3:6], strict=True)}
     columns |= {name: catalog.array(name) for name in ("paths", "mask_path")}
     there = pa.table({**columns, "reason": pa.array([""] * len(store), pa.string())})
-    out = {name: [""] * len(refused) for name in there.column_names}
+    out: dict[str, list[Any]] = {name: [""] * len(refused) for name in there.column_names}
     out |= {name: [entry["scan_id"] for entry in refused] for name in ("scan_id", "original_scan")}
     out |= {"reason": [entry["reason"] for entry in refused], "paths": [[entry.get("file", "")] for entry in refused]}
     return pa.concat_tables([there, pa.table(out, schema=there.schema)])

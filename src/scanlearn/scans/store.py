@@ -228,11 +228,11 @@ class Store:
     ) -> list[np.ndarray]:
         if len(rows) == 0:
             return []
+        opened = self._opened(kind, rows)  # first, as it refuses shapes that the side files only claim
         cuts = None if boxes is None else cuts_of(boxes, self.shapes(rows))
         sizes = self.shapes(rows).tolist() if cuts is None else [cut.size for cut in cuts]
         targets = [np.empty((*self._leading(kind), *size), dtype) for size in sizes] if out is None else list(out)
         inside = targets if cuts is None else [c.inner(t, f) for c, t, f in zip(cuts, targets, fill, strict=True)]
-        opened = self._opened(kind, rows)
         with reading(self.location):
             if self.spatial_dims == 3:
                 sources = opened if cuts is None else [v[c.inside] for v, c in zip(opened, cuts, strict=True)]
