@@ -48,8 +48,6 @@ class RunFolder:
 
     recipe = property(lambda self: self.path / "recipe.yaml")
     environment = property(lambda self: self.path / "environment.json")
-    catalog = property(lambda self: self.path / "catalog.parquet")
-    splits = property(lambda self: self.path / "splits.json")
     metrics = property(lambda self: self.path / "metrics.jsonl")
     results = property(lambda self: self.path / "results.json")
     checkpoints = property(lambda self: self.path / "checkpoints")
