@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+import warnings
 from pathlib import Path
 
 from scanlearn.scans.sources import FileRows, FileSource
@@ -22,6 +23,14 @@ def double_or_die(task):
 def process(task):
     """Who worked on the task."""
     return os.getpid()
+
+
+def talk(task):
+    """What decoders do when a file is odd."""
+    print("anna.dcm")
+    warnings.warn("anna.dcm is odd", stacklevel=1)
+    os.system("echo anna.dcm >&2")
+    return task
 
 
 class DeadlyRows(FileRows):

@@ -124,6 +124,12 @@ def test_what_was_made_of_other_files_or_settings_is_begun_again(pictures, tmp_p
     assert contents(store.path) == contents(fresh.path)
 
 
+def test_a_store_that_was_removed_after_a_kill_is_made_again(pictures, whole, tmp_path):
+    kill(pictures, tmp_path / "store", "in place")
+    shutil.rmtree(tmp_path / "store")
+    assert contents(prepare.prepare(pictures, tmp_path / "store", workers=0).path) == whole[pictures]
+
+
 # --- one at a time, signals ---
 
 

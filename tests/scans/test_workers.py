@@ -3,7 +3,7 @@ import os
 import pytest
 
 from scanlearn.scans.workers import Lost, run_in_order
-from scans.deadly import double_or_die, process
+from scans.deadly import double_or_die, process, talk
 
 
 def groups(*tasks, size=3):
@@ -41,3 +41,9 @@ def test_what_is_under_way_ends_with_the_generator():
     assert next(results) == 2
     results.close()
     assert list(run_in_order(double_or_die, groups(7), 2, seconds=60)) == [14]
+
+
+def test_what_decoders_say_stays_in_the_process(capfd):
+    assert list(run_in_order(talk, groups(1, 2), 2, seconds=60)) == [1, 2]
+    shown = capfd.readouterr()
+    assert "anna" not in shown.out + shown.err

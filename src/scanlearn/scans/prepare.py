@@ -269,6 +269,8 @@ def _journal_key(
 def _journal(part: Part, key: str) -> Iterator[Journal]:
     """The journal of a former try with the same key, else a new one (and nothing of the former try is left)."""
     with writing(part.out.parent):
+        if not part.store.is_dir():  # moved into its place, and removed there since
+            part.journal.unlink(missing_ok=True)
         journal = Journal(part.journal, key)
         if journal.begun_anew:
             say(f"An unfinished {part.out.name} of other files or settings was there; beginning again.")

@@ -24,7 +24,9 @@ from scanlearn.scans.writers import Stack
 
 # Scans that are read whole, in order to see how well they compress.
 SAMPLE = 8
-SHOWN_CLASSES = 20
+# Of a label column with more classes only their number is shown.
+SHOWN_CLASSES = 12
+SHOWN_LETTERS = 24
 _ENDS = 1 << 16
 
 
@@ -32,8 +34,8 @@ _ENDS = 1 << 16
 class Survey:
     """What ``prepare`` would write.
 
-    labels: for each label column how many scans each class has, {} for numbers and texts without classes; columns
-    that lead to a person are not among them.
+    labels: for each label column how many scans each class has, {} for numbers; columns that lead to a person
+    are not among them.
     shapes: (smallest, median, largest) by number of voxels. skipped: how many scans for each reason in a header; what
     only shows in the voxels (constant, NaN) is not among them. equal: scans whose files are equal to the last byte to
     those of another patient. bytes_needed: measured on ``sampled`` scans; bytes_free: of the disk of the store.
@@ -60,11 +62,10 @@ class Survey:
         ]
         if self.shapes:
             low, middle, high = (" x ".join(map(str, shape)) for shape in self.shapes)
+            shown = low if low == high else f"{low} to {high}, median {middle}"
             grid = "each on its own grid" if self.size is None else "brought to " + " x ".join(map(str, self.size))
-            lines.append(f"shapes: {low} to {high}, median {middle}; {grid}")
-        for name, counts in self.labels.items():
-            shown = ", ".join(f"{word} {count}" for word, count in counts.items())
-            lines.append(f"label {name}: {shown or 'numbers or free text'}")
+            lines.append(f"shapes: {shown}; {grid}")
+        lines += [f"label {name}: {_shown(counts)}" for name, counts in self.labels.items()]
         if self.equal:
             lines.append(f"equal to a scan of another patient: {self.equal}")
         if self.skipped:
@@ -132,9 +133,18 @@ def _shapes(usable: dict[Header, int]) -> tuple[tuple[int, ...], ...]:
     return ordered[0].shape, middle.shape, ordered[-1].shape
 
 
+def _shown(counts: dict[str, int]) -> str:
+    if not counts:
+        return "numbers"
+    if len(counts) > SHOWN_CLASSES:
+        return f"{len(counts)} classes"
+    cut = (word if len(word) <= SHOWN_LETTERS else f"{word[:SHOWN_LETTERS]}..." for word in counts)
+    return ", ".join(f"{word} {count}" for word, count in zip(cut, counts.values(), strict=True))
+
+
 def _classes(catalog: Catalog, name: str) -> dict[str, int]:
     labels = catalog.labels(name)
-    if not labels.classes or len(labels.classes) > SHOWN_CLASSES:
+    if not labels.classes:
         return {}
     _, classes = labels.shown()
     return dict(zip(labels.classes, np.bincount(classes, minlength=len(labels.classes)).tolist(), strict=True))

@@ -169,10 +169,16 @@ def _signal_of(error: BaseException) -> str:
 
 
 def _begin(parent: int) -> None:
-    """In a new process: Ctrl-C is the parent's business, and without the parent there is nothing left to do."""
+    """In a new process: Ctrl-C is the parent's business, and without the parent there is nothing left to do.
+
+    It says nothing on the console: warnings of decoders quote file names and identifiers.
+    """
     import scanlearn.scans.conform  # noqa: F401  # now, not on the first scan's time
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    silence = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(silence, stream)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
 

@@ -44,7 +44,7 @@ def predict(run: str | Path, input: str | Path, out: str | Path) -> Path:
     for row in track(range(len(catalog)), len(catalog), "predicting"):
         item = conform(source, row, grid, catalog.column("modality")[row], 0, names[row])
         if item.reason:
-            warn(f"left out: {item.reason}")
+            warn(f"left out: {item.file} {item.reason}")
             skipped += 1
             continue
         image = unit_image(item, grid, trained.facts["all_8bit"], device)
