@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from scanlearn.errors import ScanlearnError
+from scanlearn.networks.conv import trusted
 from scanlearn.networks.encoder import Encoder, split_description
 from scanlearn.registry import Registry
 
@@ -50,4 +51,6 @@ def build_decoder(description: str | dict[str, Any], encoder: Encoder, out_chann
     channels = next(count for count in (said, out_channels, encoder.in_channels) if count is not None)
     if channels < 1:
         raise ScanlearnError(f"The decoder {name!r} needs at least 1 output channel, not {channels}.")
-    return DECODERS.build(name, settings, encoder, channels)
+    decoder: Decoder = DECODERS.build(name, settings, encoder, channels)
+    trusted(decoder)
+    return decoder

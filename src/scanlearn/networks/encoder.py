@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from scanlearn.errors import ScanlearnError
+from scanlearn.networks.conv import trusted
 from scanlearn.registry import Registry
 
 ENCODERS = Registry(
@@ -121,6 +122,7 @@ def build_encoder(description: str | dict[str, Any], **defaults: Any) -> Encoder
     statistics = settings.pop("normalise", None)  # the one setting that every encoder has
     encoder: Encoder = ENCODERS.build(name, settings)
     encoder.normalise(statistics)
+    trusted(encoder)
     return encoder
 
 
