@@ -22,6 +22,7 @@ from scanlearn.study.statistics.verdict import verdict
 from scanlearn.study.statistics.worth import worth_labels
 from scanlearn.study.work import failure_of, result_of, tasks_of
 
+NAMES = {"auroc": "AUROC", "ap": "AP", "dice": "Dice", "iou": "IoU", "hd95": "HD95 (mm)"}
 # What is better when it is smaller.
 DISTANCES = ("hd95",)
 
@@ -37,12 +38,11 @@ def analyse(plan: StudyPlan, grid: Grid, store: Store, out: Path, found: Collect
         ``answer``: the sentences that a reader needs first; ``failed``, ``missing``; ``cells``; ``machine``.
     """
     higher = plan.main_figure not in DISTANCES
+    name = NAMES.get(plan.main_figure, plan.main_figure)
     asked = [count for count in plan.labels if any(key[1] == count for key in found.runs)]
     at = {count: {m: found.runs[m, count] for m in grid.methods if (m, count) in found.runs} for count in asked}
     comparisons = {count: correct(compare_all(runs)) for count, runs in at.items() if len(runs) > 1}
-    verdicts = {
-        count: verdict(c, count, plan.main_figure.upper(), higher_is_better=higher) for count, c in comparisons.items()
-    }
+    verdicts = {count: verdict(c, count, name, higher_is_better=higher) for count, c in comparisons.items()}
     said = {count: verdict_sentence(v) for count, v in verdicts.items()}
     facts: dict[str, Any] = {
         "version": __version__,

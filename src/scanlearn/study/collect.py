@@ -108,7 +108,7 @@ def _segmented(
         values = np.stack([np.stack([np.asarray(t[f"{figure}_{name}"]) for name in classes]) for t in tables])
         patients, seeds = store.catalog.take(rows).patients, [cell.seed for cell in cells]
         runs[key] = case_runs(_mean_over_classes(values), patients, seeds=seeds, bootstrap=bootstrap)
-        for i, name in enumerate(classes):
+        for i, name in enumerate(classes if len(classes) > 1 else ()):
             of_class = case_runs(values[:, i], patients, seeds=seeds, bootstrap=bootstrap)
             by_class.setdefault(name, {})[key] = of_class
     return runs, by_class, rows

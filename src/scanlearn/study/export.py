@@ -6,7 +6,8 @@ import csv
 import io
 from typing import Any
 
-NAMES = {"auroc": "AUROC", "ap": "AP", "dice": "Dice", "iou": "IoU", "hd95": "HD95 (mm)"}
+from scanlearn.study.analysis import NAMES
+
 _ESCAPES = {c: f"\\{c}" for c in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",

@@ -15,9 +15,9 @@ from scanlearn.engine.run_folder import write_atomic, write_json
 from scanlearn.errors import ScanlearnError
 from scanlearn.scans.store import Store
 from scanlearn.study import cases, looks
-from scanlearn.study.analysis import analyse
+from scanlearn.study.analysis import NAMES, analyse
 from scanlearn.study.collect import collect
-from scanlearn.study.export import NAMES, latex_table, results_csv
+from scanlearn.study.export import latex_table, results_csv
 from scanlearn.study.facts import Facts, read_facts
 from scanlearn.study.figures import dots_figure, map_figure
 from scanlearn.study.grid import Cell, Grid, Pretraining, folder_of
@@ -27,6 +27,7 @@ from scanlearn.study.plan import StudyPlan
 from scanlearn.study.statistics.sentences import p_text
 from scanlearn.study.study_figures import difference_figure, label_figure, ranks_figure
 from scanlearn.study.tables import environment_table
+from scanlearn.study.viewer import Viewer, viewer_of
 from scanlearn.study.work import PLAN, result_of
 
 
@@ -65,6 +66,7 @@ def page(plan: StudyPlan, grid: Grid, store: Store, out: Path, facts: dict[str, 
         case_panels=case_panels(plan, out, last),
         cases=case_strips(plan, store, out, last, best),
         legend=plan.task == "segment",
+        viewer=volume_viewer(plan, store, out, last, best),
         features=feature_panels(plan, grid, store, out),
         restored=restored_strips(grid, store, out),
         checks=check_sentences(grid, store, out),
@@ -228,6 +230,14 @@ def case_strips(plan: StudyPlan, store: Store, out: Path, cells: list[Cell], bes
         )
         strips += [Strip(f"{method}: {strip.title.lower()}", strip.pictures, strip.columns) for strip in found]
     return strips
+
+
+def volume_viewer(plan: StudyPlan, store: Store, out: Path, cells: list[Cell], best: str | None) -> Viewer | None:
+    """The worst and best volume of the case strips, for the viewer; None where there is nothing to turn."""
+    cell = next((c for c in cells if c.method == best), None)
+    if plan.task != "segment" or store.spatial_dims != 3 or cell is None:
+        return None
+    return viewer_of(store, folder_of(out, cell))
 
 
 def finished_pretrainings(grid: Grid, out: Path) -> list[tuple[Pretraining, Facts]]:
