@@ -9,6 +9,7 @@ from scanlearn.scans.intensity import (
     guess_modality,
     narrow,
     percentiles,
+    settle_modality,
     to_storage,
     to_unit,
     window_for,
@@ -111,3 +112,38 @@ def test_one_dtype_holds_all_scans_of_a_store():
     assert common_dtype(["uint8", "int16"]) == np.int16
     assert common_dtype(["uint8", "float16"]) == np.float16
     assert common_dtype(["int16", "float16"]) == np.float32
+
+
+def hounsfield(air=-1000.0, shape=(20, 20, 5), seed=0):
+    """A body of about 0 HU in air."""
+    array = np.random.default_rng(seed).normal(0, 30, (1, *shape)).round()
+    array[:, :5] = air
+    return array
+
+
+@pytest.mark.parametrize("air", [-1000, -1024, -2048, -3024])
+@pytest.mark.parametrize("dtype", [np.int16, np.int32, np.float32])
+def test_air_makes_a_ct_of_a_file_that_does_not_say_what_it_is_and_that_is_noted(air, dtype):
+    modality, note = settle_modality("", "", hounsfield(air).astype(dtype))
+    assert modality == "CT" and "its values" in note
+
+
+def test_one_odd_voxel_or_values_without_air_make_no_ct():
+    odd = np.abs(hounsfield(0)) * 40
+    odd[0, 0, 0, 0] = -1000
+    assert odd.max() > 1000
+    for array in (odd, hounsfield(-3), hounsfield(0) + 1000, hounsfield().astype(np.int32) * 100):
+        assert settle_modality("", "", array) == ("", "")
+
+
+def test_a_modality_that_is_told_wins_over_the_values():
+    assert settle_modality("MR", "", hounsfield()) == ("MR", "")
+    assert settle_modality("CT", "", hounsfield(-80)) == ("CT", "")
+    assert settle_modality("", "CT", hounsfield(0).astype(np.int16)) == ("CT", "")
+
+
+@pytest.mark.parametrize("array", [np.arange(256, dtype=np.uint8), np.linspace(0, 1, 99), np.arange(4096)])
+def test_what_is_only_called_a_ct_gets_no_hounsfield_window(array):
+    modality, note = settle_modality("CT", "", array.reshape(1, -1, 1))
+    assert modality == "" and "no Hounsfield units" in note
+    assert settle_modality("CT", "CT", np.arange(256, dtype=np.uint8).reshape(1, 16, 16))[0] == ""

@@ -11,6 +11,7 @@ def item(row, reason=""):
     if not reason:
         found.array = np.ones((2, 5, 4, 3), np.int16)
         found.masked, found.factor, found.modality = True, 0.25, "CT"
+        found.notes = ("was taken with a tilted gantry.",)
         found.affine = np.random.default_rng(row).normal(size=(4, 4))
         found.placement = Placement((5, 4, 3), (5, 4, 3), (0, 0, 0), (6, 4, 3))
         found.stats = {"minimum": -1000.0, "p_low": 1 / 3}
@@ -24,7 +25,7 @@ def same(one, other):
     )
     assert one.array.dtype == other.array.dtype and one.array.shape[0] == other.array.shape[0]
     assert {v: a.tolist() for v, a in one.voxels.items()} == {v: a.tolist() for v, a in other.voxels.items()}
-    names = ("row", "digest", "mask_digest", "reason", "masked", "factor", "modality")
+    names = ("row", "digest", "mask_digest", "reason", "masked", "factor", "modality", "notes")
     assert [getattr(one, n) for n in names] == [getattr(other, n) for n in names]
     return True
 

@@ -50,7 +50,8 @@ class Grid:
 class Conformed:
     """A scan ready for the store, or the ``reason`` why it cannot be in it (then nothing after it is set).
 
-    ``file`` may name a patient and goes into private lists only; ``reason`` names nobody.
+    ``file`` may name a patient and goes into private lists only; ``reason`` and ``notes`` (what a person should know of
+    a scan that is in the store) name nobody.
     """
 
     row: int
@@ -67,6 +68,7 @@ class Conformed:
     modality: str = ""
     stats: dict[str, float] = field(default_factory=dict)
     voxels: dict[int, np.ndarray] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def drop_arrays(self) -> None:
         """Free the voxels once they are written; dtype and channels stay readable."""
@@ -93,6 +95,7 @@ def conform(source: FileRows | ArraySource, row: int, grid: Grid, modality: str,
     try:
         scan = source.read(row)
         check(scan)
+        out.notes = tuple(scan.notes)
         lay(out, scan, grid, modality)
         about = "has a mask that "
         mask = source.mask(row)
@@ -154,7 +157,8 @@ def lay(out: Conformed, scan: Scan, grid: Grid, modality: str) -> None:
     """Fill in everything about the image: array on the grid in its storage dtype, affine, value range."""
     if len(scan.shape) != grid.dims:
         raise FileError(scan.source, f"is {len(scan.shape)}D among {grid.dims}D scans; prepare those apart.")
-    out.modality = modality or scan.modality or intensity.guess_modality(scan.array)
+    out.modality, note = intensity.settle_modality(modality, scan.modality, scan.array)
+    out.notes += (note,) if note else ()
     array = intensity.narrow(scan.array, out.modality)
     out.placement = grid.place(scan)
     low, high = intensity.percentiles(array)
@@ -182,6 +186,7 @@ def lay_mask(mask: Scan, scan: Scan, out: Conformed) -> np.ndarray:
         moved = onto_grid(array[0], mask.affine, scan.shape, scan.affine)
         if array.any() and not moved.any():
             raise FileError(mask.source, "does not overlap its image in space.")
+        out.notes += ("has a mask on another grid of voxels; it was found through the millimetres.",)
         array = moved[None]
     elif mask.shape != scan.shape:
         raise FileError(mask.source, f"has the shape {mask.shape}, its image {scan.shape}.")

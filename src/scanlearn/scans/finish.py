@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from scanlearn.catalog.mapped import WORDS, encode, write_mapped
+from scanlearn.catalog.masks import mask_names
 from scanlearn.catalog.pseudonyms import list_path, pseudonymise, write_list
 from scanlearn.catalog.splits import make_splits
 from scanlearn.catalog.table import SPLITS, Catalog
@@ -19,6 +20,7 @@ from scanlearn.errors import ScanlearnError
 from scanlearn.scans import arrays, intensity
 from scanlearn.scans.conform import Conformed
 from scanlearn.scans.foreground import Foreground
+from scanlearn.scans.noted import lines, noted
 from scanlearn.scans.sources import ArraySource, FileSource
 from scanlearn.scans.store import digest, row_types
 
@@ -60,10 +62,11 @@ def finish(
         "settings": settings,
         "intensity": _intensity(good, settings["window"], all_8bit),
         "mask_values": values,
-        "mask_classes": [str(value) for value in values],
+        "mask_classes": _class_names(values, mask_names(reader.catalog.table)),
         "splits": {"seed": settings["seed"], "parts": _sizes(catalog, splits), "sha256": digest(code)},
         "equal_scans": sum(len(rows) for rows in equal),
         "quarantine": _quarantine(hidden, bad, identifiers),
+        "notes": noted(zip(catalog.array("scan_id").to_pylist(), (item.notes for item in good), strict=True)),
     }
     (part / "zarr.json").write_text(arrays.GROUP_METADATA)
     for kind in ("volumes", "masks"):
@@ -157,6 +160,13 @@ def _intensity(good: list[Conformed], window: intensity.Window, all_8bit: bool) 
     return {"modalities": dict(by_modality), "window": chosen, "all_8bit": all_8bit}
 
 
+def _class_names(values: list[int], names: dict[int, str]) -> list[str]:
+    """What the values in the masks are called by the source; a value without a name, or with another's, is a number."""
+    named = [names.get(value, str(value)) for value in values]
+    often = Counter(named)
+    return [name if often[name] == 1 else f"{name} {value}" for name, value in zip(named, values, strict=True)]
+
+
 def _quarantine(catalog: Catalog, bad: list[Conformed], identifiers: str) -> list[dict[str, str]]:
     """What was left out and why; the files' names only where identifiers are kept."""
     names = catalog.array("scan_id", np.array([item.row for item in bad], np.int64)).to_pylist()
@@ -199,10 +209,13 @@ def _tell(
         f"{info['dtype']}" + (f", {masks} with masks of {classes}" if masks else "") + "."
     )
     windows = info["intensity"]["window"]
-    each = [f"{chosen}" if len(windows) == 1 else f"{chosen} for {name}" for name, chosen in windows.items()]
+    shown = {name: w if isinstance(w, str) else "{:g}..{:g}".format(*w) for name, w in windows.items()}
+    each = [chosen if [*shown] == ["unknown"] else f"{chosen} for {name}" for name, chosen in shown.items()]
     say("window: " + ", ".join(each))
     say("split by patient: " + ", ".join(f"{name} {len(rows)}" for name, rows in splits.items()))
     if equal:
         warn(f"{info['equal_scans']} scans are equal to the last byte to a scan of another patient.")
+    if info["notes"]:
+        say(f"worth knowing of some scans:\n{lines(info['notes'])}")
     if bad:
         say(f"scans left out: {len(bad)}, listed in store.json with the reason.")

@@ -19,7 +19,7 @@ import numpy as np
 from scanlearn.scans.conform import Conformed
 from scanlearn.scans.geometry import Placement
 
-FORMAT = 1
+FORMAT = 2
 
 
 class Journal:
@@ -111,6 +111,7 @@ def _record(item: Conformed) -> dict[str, Any]:
         "modality": item.modality,
         "stats": item.stats,
         "voxels": {str(value): _text(voxels) for value, voxels in item.voxels.items()},
+        "notes": item.notes,
     }
 
 
@@ -123,7 +124,7 @@ def _item(record: dict[str, Any]) -> Conformed:
     item.masked, item.factor, item.modality = record["masked"], record["factor"], record["modality"]
     item.affine = np.array(record["affine"]).reshape(4, 4)
     item.placement = Placement(*(tuple(part) for part in record["placement"]))
-    item.stats = record["stats"]
+    item.stats, item.notes = record["stats"], tuple(record["notes"])
     dims = len(item.placement.size)
     item.voxels = {int(value): _voxels(text, dims) for value, text in record["voxels"].items()}
     return item

@@ -98,9 +98,14 @@ def kinds(reasons: Iterable[str]) -> list[tuple[int, str]]:
     """(how many, reason) with the most frequent first; reasons that differ in their numbers only count as one."""
     found: dict[str, list[str]] = {}
     for reason in reasons:
-        found.setdefault(re.sub(r"\d[\d.,]*\d|\d", "N", reason), []).append(reason)
-    counted = [(len(same), same[0] if len(set(same)) == 1 else general) for general, same in found.items()]
+        found.setdefault(general(reason), []).append(reason)
+    counted = [(len(same), same[0] if len(set(same)) == 1 else kind) for kind, same in found.items()]
     return sorted(counted, key=lambda pair: -pair[0])
+
+
+def general(sentence: str) -> str:
+    """The sentence with N for every number."""
+    return re.sub(r"\d[\d.,]*\d|\d", "N", sentence)
 
 
 def left_out(reasons: Sequence[str], most: int = 12) -> str:
