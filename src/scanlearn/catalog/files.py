@@ -12,7 +12,7 @@ from pathlib import Path
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 ZARR = ".zarr"  # a folder, and one scan
 IMAGE_SUFFIXES = (
-    *(".png", ".jpg", ".jpeg", ".bmp", ".pgm", ".tif", ".tiff", ".nii", ".nii.gz", ".hdr", ".mgh", ".mgz"),
+    *(".png", ".jpg", ".jpeg", ".bmp", ".pgm", ".ppm", ".tif", ".tiff", ".nii", ".nii.gz", ".hdr", ".mgh", ".mgz"),
     *(".mha", ".mhd", ".nrrd", ".nhdr", ".npy", ZARR, *DICOM_SUFFIXES),
 )
 _IMAGE_SUFFIXES = frozenset(IMAGE_SUFFIXES)

@@ -72,7 +72,7 @@ def files_of(path: str | Path) -> list[Path]:
     path = Path(path)
     if path.is_dir():
         return sorted(file for file in path.rglob("*") if file.is_file())
-    if not path.name.lower().endswith(_APART):
+    if not path.name.lower().endswith(_APART) or not path.is_file():  # nothing waits for a pipe
         return [path]
     try:
         with quiet():

@@ -12,7 +12,7 @@ import numpy as np
 from scanlearn.catalog.table import SPLITS, Catalog
 from scanlearn.errors import ScanlearnError, unknown
 from scanlearn.scans.dicom import to_grey
-from scanlearn.scans.read import Scan, read_header, read_mask, read_scan
+from scanlearn.scans.read import Scan, files_of, read_header, read_mask, read_scan
 
 IMAGE_NAMES = ("x", "image", "images", "patch", "patches", "volume", "volumes", "data")
 MASK_NAMES = ("mask", "masks", "segmentation", "segmentations")
@@ -59,11 +59,11 @@ class FileRows:
 
     def state(self, row: int) -> list[tuple[int, int]]:
         """(bytes, time of the last change in ns) of every file; (-1, 0) for one that is not there."""
-        return [state_of(file) for path in self.files(row) for file in files_within(path)]
+        return [state_of(file) for path in self.files(row) for file in files_of(path)]
 
     def scan_files(self, row: int) -> list[Path]:
         """Every file of the scan, without its mask."""
-        return [file for path in self._paths[row] for file in files_within(path)]
+        return [file for path in self._paths[row] for file in files_of(path)]
 
 
 class FileSource(FileRows):
@@ -177,18 +177,12 @@ def source_of(
 
 
 def digest_of(paths: Sequence[str]) -> str:
-    """sha256 of one file, or of the digests of several (a series, a folder that is one scan).
+    """sha256 of one file, or of the digests of several (a series, header and voxels of a pair, an OME-Zarr folder).
 
     A file that is not there counts as empty.
     """
-    digests = [_sha256(file) for path in paths for file in files_within(path)]
+    digests = [_sha256(file) for path in paths for file in files_of(path)]
     return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
-
-
-def files_within(path: str | Path) -> list[Path]:
-    """The file itself, or every file of a folder that is one scan (OME-Zarr), in the order of their names."""
-    path = Path(path)
-    return sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
 
 
 def _sha256(path: Path) -> str:
