@@ -88,6 +88,17 @@ def test_the_map_of_collapsed_features_has_no_directions_and_no_nan():
     assert np.abs(np.corrcoef(points.T)[0, 1]) < 1e-9
 
 
+def test_scans_whose_features_are_not_finite_are_left_out_of_the_map_and_it_is_said(capsys):
+    features = np.random.default_rng(0).normal(size=(9, 4))
+    expected, shares = looks.principal_map(features[1:])
+    features[0, 2] = np.nan
+    points, same = looks.principal_map(features)
+    assert np.isnan(points[0]).all() and np.array_equal(points[1:], expected) and np.array_equal(shares, same)
+    assert "features of 1 of 9 scans are not finite" in capsys.readouterr().err
+    points, shares = looks.principal_map(np.full((3, 4), np.inf))
+    assert np.isnan(points).all() and not shares.any()
+
+
 def test_scans_that_would_take_too_long_are_not_embedded(runs, people, monkeypatch):
     facts = read_facts(runs.pretrain)
     monkeypatch.setattr(looks, "SECONDS", 0.0)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from scanlearn.console import warn
-from scanlearn.errors import FileError
+from scanlearn.errors import ScanlearnError
 from scanlearn.scans.loader import Batch, Loader
 from scanlearn.scans.store import Store
 
@@ -104,9 +104,8 @@ class Batches:
         for row in np.unique(loader.steps.rows_at(self._at)):
             try:
                 self._store.read([int(row)])
-            except Exception as of_row:
-                reason = of_row.reason if isinstance(of_row, FileError) else "its file is missing or damaged."
-                return Unreadable(f"the scan {self._name(row)} cannot be read any more: {reason.rstrip('.')}")
+            except ScanlearnError:
+                return Unreadable(f"the scan {self._name(row)} cannot be read any more: it is missing or damaged")
         return error
 
     def _name(self, row: int) -> str:
@@ -160,7 +159,8 @@ class _Reader:
                     return
             self._put(None, StopIteration())
         except Exception as error:
-            self.died = not all(worker.is_alive() for worker in self._workers)
+            cut = isinstance(error, ConnectionError | EOFError)  # it died between sending word of a batch and the batch
+            self.died = cut or not all(worker.is_alive() for worker in self._workers)
             self._put(None, error)
         finally:
             close = getattr(self._iterator, "close", None) or getattr(self._iterator, "_shutdown_workers", None)

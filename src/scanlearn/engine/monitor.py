@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scanlearn.catalog.table import Labels
+from scanlearn.catalog.labels import Labels, labels_of
 from scanlearn.engine.embedding import embed_scans
 from scanlearn.engine.probes import alignment_uniformity, collapse_warning, feature_std, knn_probe, linear_probe, rankme
 from scanlearn.scans.store import Store
@@ -27,10 +27,10 @@ class Monitor:
         self.rows = np.sort(np.asarray(rows)[order[:scans]])
         self.store, self.input_size = store, input_size
         self._looks = 0
-        self.patients = store.catalog.patients[self.rows]
-        self.labels = {
-            name: _probe_labels(store.catalog.labels(name), self.rows) for name in store.catalog.label_columns
-        }
+        catalog = store.catalog  # of a million rows, a few hundred are looked at
+        self.patients = catalog.patients[self.rows]
+        columns = {name: labels_of(catalog.array(name, self.rows), name) for name in catalog.label_columns}
+        self.labels = {name: _probe_labels(labels) for name, labels in columns.items()}
 
     def measure(
         self, embed: Callable[[Tensor], Tensor], device: torch.device, pair: tuple[Tensor, Tensor] | None
@@ -57,10 +57,9 @@ class Monitor:
         return values
 
 
-def _probe_labels(labels: Labels, rows: np.ndarray) -> np.ndarray | None:
-    """Codes of a column worth probing: 2 to 20 classes, each in at least ten of the sampled scans."""
+def _probe_labels(labels: Labels) -> np.ndarray | None:
+    """Codes of a column worth probing: 2 to 20 classes among the sampled scans, each in at least ten of them."""
     if labels.kind != "class" or not 2 <= len(labels.classes) <= 20:
         return None
-    codes = labels.codes[rows]
-    counts = np.bincount(codes[codes >= 0], minlength=len(labels.classes))
-    return codes if (counts >= 10).sum() >= 2 and counts.min() >= 10 else None
+    counts = np.bincount(labels.codes[labels.codes >= 0], minlength=len(labels.classes))
+    return labels.codes if counts.min() >= 10 else None

@@ -70,18 +70,28 @@ class TrainingProgress:
 
     def check_finite(self, step: int) -> None:
         """A loss that is not a number stops the run, with the step and the scans, before anything is saved."""
+        if not self._losses:
+            return
         bad = ~torch.isfinite(torch.stack(self._losses))
         if bool(bad.any()):
             first = int(bad.int().argmax())
             at, rows = self._rows[first]
-            scans = [str(s) for s in np.asarray(self._store.catalog.column("scan_id"))[rows.cpu().numpy()]]
-            shown = ", ".join(scans[:8]) + (f" and {len(scans) - 8} more" if len(scans) > 8 else "")
             raise ScanlearnError(
-                f"The loss is not finite at step {at // self._recipe.accumulate + 1}, on the scans {shown}; the last checkpoint "
-                "is from before it: look at these scans, or lower --optimizer.lr."
+                f"The loss is not finite at step {at // self._recipe.accumulate + 1}, on {self._told(rows.cpu().numpy())}; the "
+                "last checkpoint is from before it: look at these scans, or lower --optimizer.lr."
             )
         self._losses.clear()
         self._rows.clear()
+
+    def _told(self, rows: np.ndarray) -> str:
+        """How many scans, and which: by pseudonym, or by row of a store that keeps names."""
+        rows = np.unique(rows)  # a batch across two passes may hold a scan twice
+        if self._store.info.get("identifiers") == "hashed":
+            which = [str(scan) for scan in self._store.catalog.take(rows).column("scan_id")]
+        else:
+            which = [f"row {row}" for row in rows]
+        shown = ", ".join(which[:8]) + (f" and {len(which) - 8} more" if len(which) > 8 else "")
+        return f"{len(which)} scans ({shown})"
 
     def report(self, step: int, rate: float) -> None:
         """One line in the log, the numbers in the bar."""

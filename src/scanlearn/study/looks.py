@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from scanlearn.console import warn
 from scanlearn.engine.embedding import embed_scans, grid_boxes, scan_batches
 from scanlearn.errors import ScanlearnError
 from scanlearn.networks.network import Network
@@ -270,11 +271,19 @@ def _agreement(sample: Sample, index: np.ndarray) -> str:
 
 
 def principal_map(features: Sequence[Any] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(points (n, 2), share of the variance (2,)): features (n, d) seen along their two widest directions."""
+    """(points (n, 2), share of the variance (2,)): features (n, d) seen along their two widest directions.
+
+    Scans whose features are not finite (a run that diverged) are left out, which is said: their points are NaN.
+    """
     x = np.asarray(features, np.float64)
-    x = x - x.mean(axis=0)
+    finite = np.isfinite(x).all(axis=1)
+    if not finite.all():
+        warn(f"the features of {(~finite).sum()} of {len(x)} scans are not finite: they are left out of the map.")
+    x = x[finite] - x[finite].mean(axis=0) if finite.any() else np.zeros((0, x.shape[1]))
     left, singular, _ = np.linalg.svd(x, full_matrices=False)
     singular = np.pad(singular, (0, max(2 - len(singular), 0)))
     left = np.pad(left, ((0, 0), (0, max(2 - left.shape[1], 0))))
     total = float((singular**2).sum())
-    return left[:, :2] * singular[:2], singular[:2] ** 2 / total if total > 0 else np.zeros(2)
+    points = np.full((len(finite), 2), np.nan)
+    points[finite] = left[:, :2] * singular[:2]
+    return points, singular[:2] ** 2 / total if total > 0 else np.zeros(2)
