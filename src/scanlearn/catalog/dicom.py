@@ -9,9 +9,9 @@ from itertools import combinations
 
 import numpy as np
 
-from scanlearn.catalog.dicom_header import LOCALISER, VOLUME_TAGS, Header, hashed, read_header, read_headers
+from scanlearn.catalog.dicom_header import LOCALISER, VOLUME_TAGS, Header, read_header, read_headers
 
-__all__ = ["Header", "Sorted", "group_series", "hashed", "read_header", "read_headers", "sort_into_scans"]
+__all__ = ["Header", "Sorted", "group_series", "read_header", "read_headers", "sort_into_scans"]
 
 # A few planes that lie apart from a series at least this many times as long are its localisers.
 LONGER = 4

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -70,16 +70,16 @@ _SHEETS = frozenset(("SCREEN", "SCREENSHOT", "SCREENSAVE", "DOSE", "PROT", "PROT
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What the catalogue needs of one DICOM file. ``patient`` and ``study`` are hashes, "" where the file has none."""
+    """What the catalogue needs of one DICOM file. ``patient`` and ``study`` name somebody: a store has pseudonyms instead."""
 
-    patient: str
-    study: str
-    series: tuple[int, str]  # number and hashed UID: what tells the series of one folder apart
+    patient: str = field(repr=False)  # "" where the file has none, as with study
+    study: str = field(repr=False)
+    series: tuple[int, str]  # number and a hash of the UID: what tells the series of one folder apart
     modality: str
     view: str
     kind: str  # why it is no scan ("localiser", "structured report"), "" for a scan
     plane: Plane
-    instance: str = ""  # hashed UID of the image: a file that was exported twice has it twice
+    instance: str = ""  # hash of the image's UID: a file that was exported twice has it twice
     volume: tuple[str, ...] = ("",) * len(VOLUME_TAGS)  # the values of VOLUME_TAGS
     frames: int = 1
 
@@ -92,15 +92,6 @@ class Header:
     def is_slice(self) -> bool:
         """Whether it has a place in the patient, so that it belongs to a stack. Multi-frame files are stacks already."""
         return self.plane.position is not None and self.frames == 1
-
-
-def hashed(kind: str, identifier: str) -> str:
-    """``p_<12 hex>`` for an identifier: the same everywhere, so that one patient is found again in another folder.
-
-    Not anonymisation: whoever knows the possible identifiers can hash them too.
-    """
-    identifier = identifier.strip()
-    return f"{kind}_{short_hash(identifier)}" if identifier else ""
 
 
 def says_nothing(data: Any) -> bool:
@@ -164,17 +155,22 @@ def _header(data: Any) -> Header:
     digits = word(data, "SeriesNumber").lstrip("+")
     number = int(digits) if digits.lstrip("-").isdecimal() and len(digits) < 12 else 0
     return Header(
-        patient=hashed("p", text(data, "PatientID")),
-        study=hashed("s", text(data, "StudyInstanceUID")),
-        series=(number, hashed("u", text(data, "SeriesInstanceUID"))),
+        patient=text(data, "PatientID"),
+        study=text(data, "StudyInstanceUID"),
+        series=(number, _short(text(data, "SeriesInstanceUID"))),
         modality=word(data, "Modality"),
         view=word(data, "ViewPosition"),
         kind=kind_of(data, plane.position is not None and plane.cosines is not None),
         plane=plane,
-        instance=hashed("i", text(data, "SOPInstanceUID")),
+        instance=_short(text(data, "SOPInstanceUID")),
         volume=tuple(sys.intern(word(data, keyword)) for keyword in VOLUME_TAGS),
         frames=frames,
     )
+
+
+def _short(uid: str) -> str:
+    """A UID in little memory, as a million of them are compared; it leaves the catalogue in no form."""
+    return short_hash(uid) if uid else ""
 
 
 def read_headers(paths: Sequence[str]) -> list[Header | None]:
