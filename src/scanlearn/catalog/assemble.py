@@ -10,6 +10,7 @@ from typing import Any
 from scanlearn.catalog.dicom import Header
 from scanlearn.catalog.files import scan_ids
 from scanlearn.catalog.masks import with_mask_names
+from scanlearn.catalog.modality import as_dicom
 from scanlearn.catalog.table import FIXED, Catalog
 
 _FROM_HEADER = {"patient_id": "patient", "study_id": "study", "modality": "modality", "view": "view"}
@@ -44,7 +45,7 @@ def assemble(found: Found) -> Catalog:
         words = found.said.get(name, blank)
         if any(found.headers):
             words = [w or getattr(h, of_header, "") for w, h in zip(words, found.headers, strict=True)]
-        told[name] = words
+        told[name] = as_dicom(words) if name == "modality" else words
     known = all(told["patient_id"])
     if not known:
         under = Counter(mask for mask in found.masks if mask)

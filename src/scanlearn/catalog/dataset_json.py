@@ -11,12 +11,6 @@ from typing import Any
 from scanlearn.errors import ScanlearnError
 
 _MOST_BYTES = 256 << 20
-_MODALITIES = {
-    **dict.fromkeys(("ct", "cta", "cect", "nect"), "CT"),
-    **dict.fromkeys(("mr", "mri", "t1", "t1w", "t1ce", "t1gd", "t1c", "t2", "t2w", "flair", "adc", "dwi", "pd"), "MR"),
-    **dict.fromkeys(("pet", "pt"), "PT"),
-    **dict.fromkeys(("us", "ultrasound"), "US"),
-}
 
 
 def read_dataset_json(path: Path) -> dict[str, Any]:
@@ -63,12 +57,6 @@ def names_in_masks(content: dict[str, Any]) -> dict[int, str]:
         if _is_class(number) and int(number) and _plain(name):
             names[int(number)] = _plain(name)
     return dict(sorted(names.items()))
-
-
-def modality_of(channels: Iterable[str]) -> str:
-    """The DICOM word for the modality that all channels share, "" if they differ or say nothing of it."""
-    found = {_MODALITIES.get(re.sub(r"[^a-z0-9]+", "", name.lower()), "") for name in channels}
-    return found.pop() if len(found) == 1 else ""
 
 
 def view_of(channels: Iterable[str]) -> str:

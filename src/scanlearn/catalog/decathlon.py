@@ -11,8 +11,9 @@ from typing import Any
 import pyarrow as pa
 
 from scanlearn.catalog.columns import SPLIT_WORDS, names_files
-from scanlearn.catalog.dataset_json import channel_names, modality_of, names_in_masks, view_of
+from scanlearn.catalog.dataset_json import channel_names, names_in_masks, view_of
 from scanlearn.catalog.locate import Locator
+from scanlearn.catalog.modality import modality_of
 from scanlearn.catalog.table import Catalog
 from scanlearn.catalog.tabular import Asked, catalog_of_rows
 from scanlearn.console import say, warn

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 
 import numpy as np
 
 from scanlearn.catalog.dicom_header import LOCALISER, VOLUME_TAGS, Header, read_header, read_headers
+from scanlearn.catalog.files import DICOM_SUFFIXES, is_dicom, suffix_of
 
-__all__ = ["Header", "Sorted", "group_series", "read_header", "read_headers", "sort_into_scans"]
+__all__ = ["Header", "Sorted", "no_images", "read_header", "read_headers", "sort_into_scans"]
 
 # A few planes that lie apart from a series at least this many times as long are its localisers.
 LONGER = 4
@@ -35,9 +36,9 @@ class Sorted:
     def sentences(self) -> list[str]:
         """What a person should know: what was left out and what was split, counts only."""
         said = []
-        if self.left_out:
-            kinds = ", ".join(f"{kind} {count}" for kind, count in self.left_out.most_common())
-            total = sum(self.left_out.values())
+        total = self.left_out.total()
+        if total:
+            kinds = ", ".join(f"{kind} {count}" for kind, count in self.left_out.most_common() if count)
             said.append(f"{total} DICOM files are no scans and are left out: {kinds}.")
         if self.split:
             ways = ", ".join(f"by {way} {count}" for way, count in self.split.most_common())
@@ -45,9 +46,11 @@ class Sorted:
         return said
 
 
-def group_series(paths: Sequence[str], headers: Sequence[Header | None]) -> list[list[int]]:
-    """The ``scans`` of ``sort_into_scans``."""
-    return sort_into_scans(paths, headers).scans
+def no_images(paths: Iterable[str]) -> set[str]:
+    """Those of the files that are DICOM by name or content and hold no image: segmentations, structure sets, reports."""
+    dicom = [path for path in paths if suffix_of(path) in ("", *DICOM_SUFFIXES) and is_dicom(path)]
+    headers = ((path, read_header(path)) for path in dicom)
+    return {path for path, header in headers if header is not None and header.kind}
 
 
 def sort_into_scans(paths: Sequence[str], headers: Sequence[Header | None]) -> Sorted:

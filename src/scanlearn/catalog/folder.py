@@ -8,9 +8,10 @@ from pathlib import Path
 from scanlearn.catalog.assemble import Found, assemble
 from scanlearn.catalog.bids import patient_and_session
 from scanlearn.catalog.columns import SPLIT_WORDS, normal
-from scanlearn.catalog.dicom import Header, read_headers, sort_into_scans
+from scanlearn.catalog.dicom import Header, no_images, read_headers, sort_into_scans
 from scanlearn.catalog.files import DICOM_SUFFIXES, IMAGE_SUFFIXES, suffix_of
 from scanlearn.catalog.masks import FOLDER_PAIRS, SEQUENCES, pair_masks, sounds_like_mask
+from scanlearn.catalog.modality import modality_in
 from scanlearn.catalog.nifti import grid_of
 from scanlearn.catalog.patients import FOLDER, patients_by_pattern
 from scanlearn.catalog.table import Catalog
@@ -29,13 +30,14 @@ def catalog_of_files(root: Path, files: list[str], patient: str | None = None) -
     ``patient="folder"``. Top folders called train, val and test fill ``split``. Otherwise patients come from a pattern
     over the file names, from DICOM headers or from BIDS names (sub-01/ses-02/), or stay unknown.
     """
-    images, pairs, alone = _sort_out_masks(files)
+    images, pairs, alone = _sort_out_masks(root, files)
     series, headers = find_series(root, images)
     if not series:
         raise ScanlearnError(f"There is no scan in {root}; files that end in {', '.join(IMAGE_SUFFIXES)} are scans.")
     by_folder = _pair_in_folder(root, series, alone)
     _say_about_masks(series, pairs, by_folder, len({*alone} - {*by_folder.values()}))
     pairs |= by_folder
+    _unpair_series(series, pairs)
     first = [members[0] for members in series]
     splits, folders = _words_of_folders(first)
     bids = [patient_and_session(file) for file in first]
@@ -52,6 +54,7 @@ def catalog_of_files(root: Path, files: list[str], patient: str | None = None) -
             "patient_id": folders if patient == FOLDER else [subject for subject, _ in bids],
             "study_id": [f"{subject}_{session}" if session else "" for subject, session in bids],
             "split": splits,
+            "modality": ["" if headers.get(file) else modality_in(f"{root.name}/{file}") for file in first],
             **patients_by_pattern(patient, series),
         },
         labels={"folder": folders} if several else {},
@@ -108,18 +111,36 @@ def _words_of_folders(files: list[str]) -> tuple[list[str], list[str]]:
     return splits, [next((f for f in folders if f.lower() not in _PLAIN_FOLDERS), "") for folders in parts]
 
 
-def _sort_out_masks(files: list[str]) -> tuple[list[str], dict[str, str], list[str]]:
+def _sort_out_masks(root: Path, files: list[str]) -> tuple[list[str], dict[str, str], list[str]]:
     """(images, {image: mask}, files that are masks by their name or folder but of no image of the same name).
 
-    Where nothing but such files is left, they are the scans. What a DICOM file is its header will tell.
+    Where nothing but such files is left, they are the scans. What a DICOM file is its header tells: segmentations stay
+    among the images, from which ``find_series`` takes them out.
     """
     pairs, alone = pair_masks(files)
+    objects = no_images(f"{root}/{mask}" for mask in {*pairs.values(), *alone})
+    pairs = {image: mask for image, mask in pairs.items() if f"{root}/{mask}" not in objects}
+    alone = [mask for mask in alone if f"{root}/{mask}" not in objects]
     masks = {*pairs.values(), *alone}
     rest = [file for file in files if file not in masks]
     doubtful = {file for file in rest if file not in pairs and not _is_dicom(file) and sounds_like_mask(file)}
     if len(doubtful) == len(rest):
         return rest, pairs, alone
     return [file for file in rest if file not in doubtful], pairs, [*alone, *sorted(doubtful)]
+
+
+def _unpair_series(series: list[list[str]], pairs: dict[str, str]) -> None:
+    """Take away masks that are single DICOM files of scans that are series; it is said."""
+    dicom = {file for file, mask in pairs.items() if _is_dicom(mask)}
+    lost = [members for members in series if len(members) > 1 and dicom.intersection(members)]
+    for members in lost:
+        for file in dicom.intersection(members):
+            del pairs[file]
+    if lost:
+        warn(
+            f"The masks of {len(lost):,} DICOM series are DICOM files themselves, of which scanlearn reads single images "
+            "only, so they are left out; save them as NIfTI."
+        )
 
 
 def _pair_in_folder(root: Path, series: list[list[str]], alone: list[str]) -> dict[str, str]:

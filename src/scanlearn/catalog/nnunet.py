@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from scanlearn.catalog.assemble import Found, assemble
-from scanlearn.catalog.dataset_json import channel_names, modality_of, names_in_masks, view_of
+from scanlearn.catalog.dataset_json import channel_names, names_in_masks, view_of
 from scanlearn.catalog.files import suffix_of
 from scanlearn.catalog.listing import Listing, list_folder
 from scanlearn.catalog.locate import Locator
 from scanlearn.catalog.masks import CHANNEL
+from scanlearn.catalog.modality import modality_of
 from scanlearn.catalog.patients import patients_by_pattern
 from scanlearn.catalog.table import Catalog
 from scanlearn.console import say, warn

@@ -10,13 +10,14 @@ import pyarrow as pa
 
 from scanlearn.catalog.assemble import Found, assemble
 from scanlearn.catalog.columns import assign_roles, names_files, read_table, shown, split_words
-from scanlearn.catalog.dicom import Header, group_series, read_headers
+from scanlearn.catalog.dicom import Header, Sorted, no_images, read_headers, sort_into_scans
 from scanlearn.catalog.files import DICOM_SUFFIXES, ZARR, is_dicom, suffix_of
 from scanlearn.catalog.listing import list_folder
 from scanlearn.catalog.locate import Locator
+from scanlearn.catalog.modality import modality_in
 from scanlearn.catalog.patients import is_column, patients_by_pattern
 from scanlearn.catalog.table import Catalog
-from scanlearn.console import say
+from scanlearn.console import say, warn
 from scanlearn.errors import ScanlearnError
 
 # Columns of the catalogue that are filled from the table as they stand, by the role of the table's column.
@@ -69,6 +70,10 @@ def catalog_of_rows(
     by_pattern = patients_by_pattern(asked.patient, names)
     if by_pattern:
         roles.pop("patient", None)
+    if "modality" not in roles:
+        said["modality"] = [
+            "" if header else modality_in(short[0]) for header, short in zip(headers, names, strict=True)
+        ]
     if "split" in roles:
         said["split"] = split_words(table[roles["split"]], roles["split"]).to_pylist()
     found = Found(
@@ -114,18 +119,23 @@ def _open(files: list[list[str]], column: str, locator: Locator) -> tuple[list[l
     dicom = [path for paths in members for path in paths if suffix_of(path) != ZARR and is_dicom(path)]
     header_of = dict(zip(dicom, read_headers(dicom), strict=True)) if dicom else {}
     mixed = []
+    left_out = Sorted()
     for i, (of_row, paths) in enumerate(zip(files, members, strict=True)):
         if of_row[0] in folders:
-            images = [path for path in paths if (header := header_of.get(path)) is not None and header.is_image]
-            series = group_series(images, [header_of[path] for path in images])
-            members[i] = [images[k] for k in series[0]] if series else []
-            if len(series) != 1:
-                mixed.append((of_row[0], len(series)))
+            known = [path for path in paths if header_of.get(path) is not None]
+            found = sort_into_scans(known, [header_of[path] for path in known])
+            members[i] = [known[k] for k in found.scans[0]] if found.scans else []
+            left_out.left_out += found.left_out
+            left_out.left_out["unreadable"] += len(paths) - len(known)
+            if len(found.scans) != 1:
+                mixed.append((of_row[0], len(found.scans)))
     if mixed:
         raise ScanlearnError(
             f"{len(mixed)} of {len(files)} entries in column {column!r} are folders that do not hold exactly one DICOM "
             f"series, the first is {locator.relative(mixed[0][0])} with {mixed[0][1]}; name one series or file per row."
         )
+    for sentence in left_out.sentences():
+        say(sentence)
     return members, [header_of.get(paths[0]) for paths in members]
 
 
@@ -142,7 +152,14 @@ def _members(folder: str) -> list[str]:
 def _masks(table: pa.Table, column: str | None, files: list[str], locator: Locator) -> list[str]:
     """Absolute path of each scan's mask or "": from the column, else the file of the same name in a mask folder."""
     if column is not None:
-        return locator.locate(table[column].to_pylist(), f"column {column!r}", masks=True)
+        masks = locator.locate(table[column].to_pylist(), f"column {column!r}", masks=True)
+        objects = no_images({mask for mask in masks if mask and not locator.is_folder(mask)})
+        if objects:
+            warn(
+                f"{len(objects):,} masks are DICOM segmentations or the like, which scanlearn does not read, so their scans "
+                "have none; save them as NIfTI."
+            )
+        return ["" if mask in objects else mask for mask in masks]
     pairs = locator.masks_beside(files)
     if pairs:
         say(f"{len(pairs):,} of {len(files):,} scans have a mask of the same name.")
