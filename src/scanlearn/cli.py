@@ -38,14 +38,14 @@ def prepare(
     Scans that cannot be used are left out, counted by reason, and listed in OUT/store.json.
 
     Args:
-        source: a folder of scans (PNG, JPEG, NIfTI, DICOM, MHA, NRRD), a CSV/TSV/Parquet table that lists them, or an .npz.
+        source: a folder of scans or mixed DICOM, nnU-Net, Decathlon or BIDS, a table (CSV), a dataset.json, or an .npz.
         out: the store to write; one that was made from the same files and settings is kept.
         size: pixels of 2D scans, e.g. --size '[256, 256]'; 3D scans keep their grid unless --spacing is given.
         spacing: voxel size in mm to resample 3D scans to, e.g. --spacing '[1, 1, 2]'.
         window: HU window by name (lung, soft_tissue, bone, brain, genesis, ...) or 'low,high'.
         fit: how 2D scans of other shapes are brought to size: pad keeps the proportions, stretch does not.
         target: label column by which the split into train/val/test is stratified.
-        patient: column that says whose scan it is (guessed from the usual names).
+        patient: column that says whose scan it is, folder (each sub-folder is a patient) or e.g. 'regex:(P[0-9]+)_'.
         mask: column with the path of the segmentation mask (guessed from the usual names).
         seed: of the split.
         workers: processes that read (one for each core by default); 0 reads in this process.

@@ -81,12 +81,18 @@ class Catalog:
     def from_source(
         cls, source: str | Path, *, patient: str | None = None, mask: str | None = None, image: str | None = None
     ) -> Catalog:
-        """List the scans of a folder, or of a CSV, TSV or Parquet table of file names.
+        """List the scans of a folder, of a table of file names, or of a ``dataset.json``.
 
-        ``image``, ``patient`` and ``mask`` name columns of the table; where they are not given the usual names are
-        looked for, and what was found is printed. Relative file names are resolved against the table's folder. In a
-        folder without a table every image file is a scan, DICOM files are grouped into series, and
-        ``patient="folder"`` says that the sub-folders are the patients.
+        Args:
+            source: a CSV, TSV or Parquet table with one row for each scan (file names are relative to its folder); an
+                nnU-Net, Decathlon or BIDS data set; a ``dataset.json`` or another list of MONAI's kind; a tree of DICOM
+                files, which are sorted into series; or any folder, in which every image file is a scan.
+            patient: whose scan it is: a column of the table, "folder" where each sub-folder is a patient, or a pattern
+                over the file names such as "regex:(P[0-9]+)_".
+            mask: column with the path of the segmentation mask. In folders, names and grids tell.
+            image: column with the path of the scan.
+
+        Columns that are not named are looked for under their usual names, and what was found is printed.
 
         Raises ScanlearnError for a source without scans, an unknown column, missing files (how many, and the first).
         """
