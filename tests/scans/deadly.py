@@ -25,6 +25,13 @@ def process(task):
     return os.getpid()
 
 
+class Unreadable:
+    """Nobody can unpickle it."""
+
+    def __reduce__(self):
+        return int, ("no number",)
+
+
 def talk(task):
     """What decoders do when a file is odd."""
     print("anna.dcm")

@@ -3,7 +3,7 @@ import os
 import pytest
 
 from scanlearn.scans.workers import Lost, run_in_order
-from scans.deadly import double_or_die, process, talk
+from scans.deadly import Unreadable, double_or_die, process, talk
 
 
 def groups(*tasks, size=3):
@@ -29,6 +29,12 @@ def test_only_the_task_that_hangs_is_lost():
 def test_an_exception_of_the_function_is_raised_here():
     with pytest.raises(ValueError, match="a fault of the program"):
         list(run_in_order(double_or_die, groups(1, "raise", 3), 2, seconds=60))
+
+
+def test_a_task_that_cannot_be_sent_is_a_fault_of_the_program_and_of_no_file():
+    with pytest.raises(RuntimeError, match="un-serialize"):
+        list(run_in_order(double_or_die, groups(1, Unreadable(), 3), 2, seconds=60))
+    assert list(run_in_order(double_or_die, groups(7), 2, seconds=60)) == [14]
 
 
 def test_processes_are_used_again_by_the_next_call():

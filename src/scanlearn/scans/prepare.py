@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -23,13 +24,11 @@ from scanlearn.scans.geometry import FITS
 from scanlearn.scans.intensity import check_window
 from scanlearn.scans.journal import Journal
 from scanlearn.scans.part import Part, hold, look_after
-from scanlearn.scans.rows import SCAN_SECONDS, Header, conformed_rows, digests, left_out, processes, read_headers
+from scanlearn.scans.rows import SCAN_SECONDS, choose_grid, conformed_rows, digests, left_out, processes, read_headers
 from scanlearn.scans.sources import ArraySource, FileSource, source_of
 from scanlearn.scans.store import VERSION, Store, open_store
 from scanlearn.scans.survey import Survey, bytes_below, survey
 from scanlearn.scans.writers import CannotWrite, SliceWriter, VolumeWriter, writing
-
-DEFAULT_2D_SIZE = (256, 256)
 
 Source = FileSource | ArraySource
 
@@ -105,7 +104,7 @@ def prepare(  # type: ignore[misc]  # the options of both overloads are these
     workers = processes(reader, workers)
     count = len(reader.catalog)
     headers = Counter(header for _, header in track(read_headers(reader, workers, max_scan_seconds), count, "look"))
-    grid = _choose_grid(headers, size, spacing, fit, settings["window"])
+    grid = choose_grid(headers, size, spacing, fit, settings["window"])
     settings |= {"size": grid.size, "spacing": grid.spacing, "spatial_dims": grid.dims}
     if dry_run:
         return survey(reader, headers, grid, out, workers)
@@ -114,7 +113,7 @@ def prepare(  # type: ignore[misc]  # the options of both overloads are these
         look_after(out, keep=False)
         return open_store(out)
     with hold(out) as part:
-        _write(part, reader, grid, settings, strict, (workers, max_scan_seconds))
+        _write(part, _Plan(reader, grid, settings, workers, max_scan_seconds, strict))
     return open_store(out)
 
 
@@ -127,34 +126,6 @@ def content_key(catalog: Catalog, settings: dict[str, Any], digests: Sequence[tu
     names = [n for n in catalog.table.column_names if n not in ("paths", "mask_path", "sha256")]
     whole.update(json.dumps([names, *(catalog.column(n) for n in names), *digests]).encode())
     return whole.hexdigest()
-
-
-def _choose_grid(headers: Counter[Header], size: Any, spacing: Any, fit: str, window: Any) -> Grid:
-    """2D or 3D, by what most files are; and the size of 2D scans."""
-    by_dims: Counter[int] = Counter()
-    for header, times in headers.items():
-        by_dims[len(header.shape)] += times
-    dims = 3 if by_dims[3] >= by_dims[2] and by_dims[3] else 2
-    size = _per_axis("size", size, dims, int)
-    spacing = _per_axis("spacing", spacing, dims, float)
-    if size and spacing:
-        raise ScanlearnError("Give either a size or a spacing; each of them fixes the other.")
-    if spacing and dims == 2:
-        raise ScanlearnError("A spacing is for 3D scans; give 2D scans a size (rows, columns).")
-    if dims == 2 and size is None:
-        same = {header.shape for header in headers if len(header.shape) == 2}
-        size = same.pop() if len(same) == 1 else DEFAULT_2D_SIZE
-    return Grid(dims, size, spacing, fit, window)
-
-
-def _per_axis(name: str, value: Any, dims: int, kind: type) -> Any:
-    if value is None:
-        return None
-    numbers = tuple(kind(v) for v in (value if isinstance(value, Sequence) else (value,)))
-    numbers = numbers * dims if len(numbers) == 1 else numbers
-    if len(numbers) != dims or min(numbers) <= 0:
-        raise ScanlearnError(f"The {name} {value} must be {dims} numbers above 0 for these {dims}D scans, or one.")
-    return numbers
 
 
 def _reusable(reader: Source, out: Path, settings: dict[str, Any], overwrite: bool) -> bool:
@@ -174,11 +145,21 @@ def _reusable(reader: Source, out: Path, settings: dict[str, Any], overwrite: bo
     return False
 
 
-def _write(
-    part: Part, reader: Source, grid: Grid, settings: dict[str, Any], strict: bool, crew: tuple[int, float]
-) -> None:
+@dataclass(frozen=True)
+class _Plan:
+    """What is to be written, and how."""
+
+    reader: Source
+    grid: Grid
+    settings: dict[str, Any]
+    workers: int
+    seconds: float
+    strict: bool
+
+
+def _write(part: Part, plan: _Plan) -> None:
     """Write the store into the hidden folder, from where a former try left off, and put it in its place."""
-    count = len(reader.catalog)
+    reader, settings, count = plan.reader, plan.settings, len(plan.reader.catalog)
     stored = stored_names(reader.catalog, settings["identifiers"])
     states = [reader.state(row) for row in range(count)]
     with _explained(part, count), _journal(part, _journal_key(reader.catalog, settings, stored, states)) as journal:
@@ -186,47 +167,37 @@ def _write(
             say(f"going on: {len(journal.items)} of {count} scans were already there.")
             for item in journal.items:
                 item.file = reader.file(item.row)
-        sizes = [sum(bytes_ for bytes_, _ in state) for state in states]
-        _write_scans(part, reader, grid, journal, stored, sizes, settings["seed"], strict, crew)
+        _write_scans(part, plan, journal, stored, [sum(bytes_ for bytes_, _ in state) for state in states])
         bad = [item.reason for item in journal.items if item.reason]
         part.keep = len(bad) < count  # where nothing can be used, nothing is worth keeping
         if bad:
             warn(f"left out, {len(bad)} of {count} scans:\n{left_out(bad)}")
         with writing(part.out.parent):
             key = content_key(reader.catalog, settings, [(i.digest, i.mask_digest) for i in journal.items])
-            finish(part.store, reader, journal.items, settings, {"version": VERSION, "key": key, "name": part.out.name})
+            head = {"version": VERSION, "key": key, "name": part.out.name}
+            finish(part.store, reader, journal.items, settings, head)
             part.move_in()
 
 
-def _write_scans(
-    part: Part,
-    reader: Source,
-    grid: Grid,
-    journal: Journal,
-    stored: list[str],
-    sizes: list[int],
-    seed: int,
-    strict: bool,
-    crew: tuple[int, float],
-) -> None:
-    """Conform the scans that the journal lacks and write their arrays."""
-    flat = grid.dims == 2
-    with writing(part.out.parent):
+def _write_scans(part: Part, plan: _Plan, journal: Journal, stored: list[str], sizes: list[int]) -> None:
+    """Conform the scans that the journal lacks and write their arrays; they have the names ``stored``."""
+    disk, flat = part.out.parent, plan.grid.dims == 2
+    with writing(disk):
         part.apart.mkdir()
         part.store.mkdir(exist_ok=True)
-        writer = (
-            SliceWriter(part.store, len(stored), journal)
-            if flat
-            else VolumeWriter(part.store, part.apart, stored, journal)
-        )
+        writer: SliceWriter | VolumeWriter
+        if flat:
+            writer = SliceWriter(part.store, len(stored), journal)
+        else:
+            writer = VolumeWriter(part.store, part.apart, stored, journal)
     channels = next((item.array.shape[0] for item in journal.items if not item.reason), 0)
-    for item in journal.items if strict else ():
+    for item in journal.items if plan.strict else ():
         _refuse(item)
     rows = range(len(journal.items), len(stored))
-    workers, seconds = crew
     # Volumes travel alone: a group of them would fill the disk before the first of it counts as done.
     way: dict[str, Any] = {"apart": None, "sizes": sizes} if flat else {"apart": part.apart}
-    made = conformed_rows(reader, rows, grid, seed, workers, seconds=seconds, **way)
+    way |= {"seconds": plan.seconds}
+    made = conformed_rows(plan.reader, rows, plan.grid, plan.settings["seed"], plan.workers, **way)
     try:
         for item in track(made, len(rows), "prepare"):
             if not item.reason:
@@ -234,16 +205,16 @@ def _write_scans(
                 if item.array.shape[0] != channels:
                     reason = f"has {item.array.shape[0]} channels, the scans before it {channels}."
                     item = Conformed(item.row, item.digest, item.mask_digest, item.file, reason)
-            if strict:
+            if plan.strict:
                 _refuse(item)
-            with writing(part.out.parent):
+            with writing(disk):
                 writer.add(item)
     except (KeyboardInterrupt, FileError):
         writer.flush()
         raise
     finally:
         made.close()
-    with writing(part.out.parent):
+    with writing(disk):
         writer.close()
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from scanlearn.errors import ScanlearnError
 from scanlearn.scans.conform import Conformed, Grid, conform, reason_of
@@ -21,6 +22,7 @@ from scanlearn.scans.writers import CannotWrite, write_apart
 GROUP_ROWS = 16
 GROUP_BYTES = 4 << 20
 HEADER_ROWS = 64
+DEFAULT_2D_SIZE = (256, 256)
 # Reading one scan takes no longer, however large it is; a file that does is left out.
 SCAN_SECONDS = 600.0
 
@@ -63,6 +65,34 @@ def read_headers(
     tasks = ([_Task(row, _alone(reader, row), "", "") for row in group] for group in groups)
     for row, found in enumerate(run_in_order(_header, tasks, workers, seconds=seconds)):
         yield row, Header((), found.reason) if isinstance(found, Lost) else found
+
+
+def choose_grid(headers: Counter[Header], size: Any, spacing: Any, fit: str, window: Any) -> Grid:
+    """2D or 3D, by what most files are; and the size of 2D scans."""
+    by_dims: Counter[int] = Counter()
+    for header, times in headers.items():
+        by_dims[len(header.shape)] += times
+    dims = 3 if by_dims[3] >= by_dims[2] and by_dims[3] else 2
+    size = _per_axis("size", size, dims, int)
+    spacing = _per_axis("spacing", spacing, dims, float)
+    if size and spacing:
+        raise ScanlearnError("Give either a size or a spacing; each of them fixes the other.")
+    if spacing and dims == 2:
+        raise ScanlearnError("A spacing is for 3D scans; give 2D scans a size (rows, columns).")
+    if dims == 2 and size is None:
+        same = {header.shape for header in headers if len(header.shape) == 2}
+        size = same.pop() if len(same) == 1 else DEFAULT_2D_SIZE
+    return Grid(dims, size, spacing, fit, window)
+
+
+def _per_axis(name: str, value: Any, dims: int, kind: type) -> Any:
+    if value is None:
+        return None
+    numbers = tuple(kind(v) for v in (value if isinstance(value, Sequence) else (value,)))
+    numbers = numbers * dims if len(numbers) == 1 else numbers
+    if len(numbers) != dims or min(numbers) <= 0:
+        raise ScanlearnError(f"The {name} {value} must be {dims} numbers above 0 for these {dims}D scans, or one.")
+    return numbers
 
 
 def conformed_rows(

@@ -155,9 +155,10 @@ def _each(function: Callable[[T], R], group: Sequence[T]) -> list[R]:
 
 
 def _is_death(error: BaseException) -> bool:
-    from loky.process_executor import BrokenProcessPool, ShutdownExecutorError
+    # Not every broken pool: a task that cannot be pickled is a fault of the program.
+    from loky.process_executor import ShutdownExecutorError, TerminatedWorkerError
 
-    return isinstance(error, BrokenProcessPool | ShutdownExecutorError)
+    return isinstance(error, TerminatedWorkerError | ShutdownExecutorError)
 
 
 def _signal_of(error: BaseException) -> str:
