@@ -32,7 +32,37 @@ class Part:
         self.journal, self.apart = self.folder / "journal", self.folder / "apart"
         self.store, self.old = self.folder / "store", self.folder / "old"
         self.kept = 0  # rows that are done
+        self._busy = self._asked = False
         self.keep = self.journal.exists()  # what is in it serves the next try
+
+    @contextmanager
+    def stoppable(self) -> Iterator[None]:
+        """SIGTERM (a scheduler's "stop now") is answered like Ctrl-C; only the main thread may say so."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    @contextmanager
+    def undisturbed(self) -> Iterator[None]:
+        """A signal that comes within is answered at the end."""
+        self._busy = True
+        try:
+            yield
+        finally:
+            self._busy = False
+        if self._asked:
+            raise KeyboardInterrupt
+
+    def _stop(self, *_: object) -> None:
+        self._asked = True
+        if not self._busy:
+            raise KeyboardInterrupt
 
     def put_back(self) -> None:
         """A kill came between taking the old store away and putting the new one in its place: undo the first."""
@@ -65,7 +95,7 @@ def hold(out: Path) -> Iterator[Part]:
         part.put_back()
         shutil.rmtree(part.old, ignore_errors=True)
     try:
-        with _stoppable():
+        with part.stoppable():
             yield part
     finally:
         shutil.rmtree(part.apart if part.keep else part.folder, ignore_errors=True)
@@ -97,23 +127,6 @@ def _lock(part: Part) -> IO[bytes]:
         if os.fstat(held.fileno()).st_nlink:
             return held
         held.close()
-
-
-@contextmanager
-def _stoppable() -> Iterator[None]:
-    """SIGTERM (a scheduler's "stop now") is answered like Ctrl-C; only the main thread may say so."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _sync(path: Path) -> None:

@@ -207,7 +207,7 @@ def _write_scans(part: Part, plan: _Plan, journal: Journal, stored: list[str], s
                     item = Conformed(item.row, item.digest, item.mask_digest, item.file, reason)
             if plan.strict:
                 _refuse(item)
-            with writing(disk):
+            with part.undisturbed(), writing(disk):
                 writer.add(item)
     except (KeyboardInterrupt, FileError):
         writer.flush()
