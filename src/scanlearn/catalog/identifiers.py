@@ -9,12 +9,29 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from scanlearn.catalog.folder_labels import folders_are_labels
 from scanlearn.catalog.mapped import encode, numbers
 from scanlearn.catalog.table import Catalog
 
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 TELLING = frozenset(
-    ("name", "names", "birth", "birthday", "dob", "mrn", "accession", "uid", "uids", "address", "ssn", "date", "dates")
+    (
+        *("name", "names", "birth", "birthday", "dob", "mrn", "accession", "uid", "uids", "address", "ssn", "date"),
+        *(
+            "dates",
+            "phone",
+            "telephone",
+            "mobile",
+            "fax",
+            "email",
+            "zip",
+            "postcode",
+            "street",
+            "insurance",
+            "passport",
+        ),
+        *("nhs", "physician", "comment", "comments", "remark", "remarks"),
+    )
 )
 # Two words written as one ("patientname", "studydate"); "candidate", "consolidated" and "fluid" are none of them.
 _JOINED = re.compile(
@@ -30,8 +47,9 @@ FEWEST_PATIENTS = 10  # among fewer, an honest label may happen to differ from p
 def telling_columns(catalog: Catalog, keep: Collection[str] = ()) -> dict[str, str]:
     """{label column: why it leads to a person}, without those of ``keep``.
 
-    Either its name says so (name, birth, MRN, accession, UID, address, date), or every value belongs to one patient and
-    no patient shares one: numbers of examinations, file names. Small numbers and fractions are measurements.
+    Its name says so (name, birth, MRN, accession, UID, address, date); it repeats the ids of patients or scans; it holds
+    folders that may be patients; or every value belongs to one patient and no patient shares one: numbers of
+    examinations, file names. Small numbers and fractions are measurements.
     """
     found = {}
     for name in catalog.label_columns:
@@ -39,6 +57,10 @@ def telling_columns(catalog: Catalog, keep: Collection[str] = ()) -> dict[str, s
             continue
         if sounds_telling(name):
             found[name] = "its name"
+        elif _repeats_ids(catalog, name):
+            found[name] = "the patients' own ids"
+        elif name == "folder" and not folders_are_labels(catalog):
+            found[name] = "folders that may be patients"
         elif _is_key(catalog, name):
             found[name] = "a value for each patient"
     return found
@@ -54,6 +76,22 @@ def sounds_telling(name: str) -> bool:
     if words & HARMLESS:
         return False
     return bool(words & TELLING) or any(_JOINED.search(word) for word in words)
+
+
+def may_be_patients(catalog: Catalog, name: str) -> bool:
+    """Whether the words of a column repeat ids, or each belongs to one patient."""
+    return _repeats_ids(catalog, name) or _is_key(catalog, name)
+
+
+def _repeats_ids(catalog: Catalog, name: str) -> bool:
+    """Whether half of the cells are the id of their row's patient or scan; an id of one or two letters is no proof."""
+    cells = catalog.array(name)
+    filled = pc.sum(pc.not_equal(cells, "")).as_py() or 0
+    for kind in ("patient_id", "scan_id"):
+        equal = pc.and_(pc.equal(cells, catalog.array(kind)), pc.greater(pc.utf8_length(cells), 2))
+        if filled and 2 * (pc.sum(equal).as_py() or 0) >= filled:
+            return True
+    return False
 
 
 def _is_key(catalog: Catalog, name: str) -> bool:

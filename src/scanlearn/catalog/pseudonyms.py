@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from scanlearn.catalog.identifiers import telling_columns
+from scanlearn.catalog.identifiers import may_be_patients, telling_columns
 from scanlearn.catalog.mapped import encode
 from scanlearn.catalog.table import Catalog
 from scanlearn.errors import ScanlearnError, unknown
@@ -112,8 +112,8 @@ def pseudonymise(
     """A catalogue that names nobody, and the private list that leads back; both in the order of the rows.
 
     ``hashed``: scan, patient and study ids are pseudonyms, no path is left (``mask_path`` is "masks/ID" for scans that
-    have a mask), the data set has no name where there is one only (it is that of a folder), and label columns that lead
-    to a person are gone (``telling_columns``), except those of ``keep``.
+    have a mask), the data set has no name where there is one only (it is that of a folder) or where its names may be
+    patients, and label columns that lead to a person are gone (``telling_columns``), except those of ``keep``.
     ``kept``: the catalogue as it is.
 
     Args:
@@ -134,7 +134,8 @@ def pseudonymise(
         words = encode(columns[name])
         hashed = pseudonyms(KINDS[name], words.dictionary.to_pylist(), salt())
         columns[name] = pa.array(hashed, pa.string()).take(words.indices)
-    if len(pc.unique(columns["dataset"])) == 1:  # the name of the source's folder, which says nothing apart
+    alone = len(pc.unique(columns["dataset"])) == 1  # the name of the source's folder, which says nothing apart
+    if alone or may_be_patients(catalog, "dataset"):
         columns["dataset"] = pa.array([""] * len(catalog), pa.string())
     nowhere = pa.array(np.zeros(len(catalog) + 1, np.int32))
     columns["paths"] = pa.ListArray.from_arrays(nowhere, pa.array([], pa.string()))

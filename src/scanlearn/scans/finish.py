@@ -187,7 +187,8 @@ def _keep_names(private: pa.Table, catalog: Catalog, hidden: Catalog, items: lis
     dropped = [name for name in catalog.label_columns if name not in hidden.label_columns]
     if dropped:
         warn(
-            f"left out, as they may lead to a person: the columns {', '.join(dropped)} (--identifiers kept keeps them)."
+            f"left out, as they may lead to a person: the columns {', '.join(dropped)} (--target keeps the one that it "
+            "names, --identifiers kept keeps all)."
         )
 
 
