@@ -237,3 +237,10 @@ def test_two_ranks_give_the_loss_gradients_and_queue_of_one_process(tmp_path):
     for rank in on_ranks(tmp_path, two_steps_of_gradients, MOCO, 2, {"batch_norm": "local"}):
         for ours, theirs in zip(alone, rank, strict=True):
             torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("setting", [{"temperature": 0.0}, {"temperature": -1.0}, {"momentum": 1.5}, {"queue_size": 0}])
+def test_settings_that_mean_nothing_are_refused(setting):
+    network = Network(build_encoder({"name": "unet", "width": 2, "spatial_dims": 2}))
+    with pytest.raises(ScanlearnError, match="a temperature above 0"):
+        MomentumContrast(network, **{"queue_size": 8, **setting})

@@ -90,6 +90,11 @@ class MomentumContrast(Objective):
     ):
         super().__init__()
         self.query, self.key = query, key
+        if temperature <= 0 or not 0 <= momentum <= 1 or queue_size < 1 or dim < 1:
+            raise ScanlearnError(
+                "momentum_contrast needs a temperature above 0, a momentum from 0 to 1, and a queue_size and dim of 1 or "
+                f"more; it was given {temperature}, {momentum}, {queue_size} and {dim}."
+            )
         self.momentum, self.temperature = momentum, temperature
         self.projector = projection_head(head, network.encoder.num_features, hidden, dim)
         self.key_encoder = copy.deepcopy(network.encoder).requires_grad_(False)
