@@ -102,7 +102,6 @@ def test_the_cells_of_a_failed_pretraining_are_left_out_and_the_others_computed(
             "pretraining": {**MOCO, "objectives.momentum_contrast.temperature": -1.0},
         },
     }
-    methods["broken"]["pretraining"]["objectives.momentum_contrast.queue_size"] = 7
     out = tmp_path / "out"
     study(image_study(tmp_path, methods=methods, **SMALL), out)
     found = cells_of(out)
@@ -145,3 +144,11 @@ def test_a_study_of_which_nothing_ended_says_why(tmp_path):
     plan = load_plan(image_study(tmp_path, **SMALL))
     grid = build_grid(plan, open_store(plan.store))
     assert all(result_of(tmp_path, task) is None and failure_of(tmp_path, task) is None for task in tasks_of(grid))
+
+
+def test_slurm_arrays_find_what_one_process_finds(whole, tmp_path):
+    pytest.importorskip("submitit", reason="submitit is not installed (pip install 'scanlearn[slurm]')")
+    words = image_study(whole.folder, **SMALL)
+    study(words, tmp_path / "here")
+    study(words, tmp_path / "out", slurm={"cluster": "debug"})  # submitit's own stand-in: each job in this process
+    assert cells_of(tmp_path / "out") == cells_of(tmp_path / "here")
