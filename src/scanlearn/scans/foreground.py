@@ -88,7 +88,7 @@ class Foreground:
 def _lengths(starts: np.ndarray, at: np.ndarray, size: int) -> np.ndarray:
     """How long the slices ``at`` of so many things are; ``starts`` (n + 1,) comes from a file and is not believed."""
     first, last = starts[at], starts[at + 1]
-    if not (0 <= first.min(initial=0) and (first <= last).all() and last.max(initial=0) <= size):
+    if not (first.min(initial=0) >= 0 and (first <= last).all() and last.max(initial=0) <= size):
         raise ScanlearnError(
             "The foreground.arrow of the store is damaged: a slice lies outside of it; prepare it again."
         )
