@@ -62,7 +62,7 @@ def test_a_process_that_dies_at_the_same_step_again_and_again_ends_in_one_senten
             pass
 
     monkeypatch.setattr(module, "_Reader", Dead)
-    with pytest.raises(Unreadable, match="the reading processes died .* 4 times at the same step"):
+    with pytest.raises(Unreadable, match=r"the reading processes died .* 4 times at the same step"):
         next(Batches(loader_of(store, workers=1), store, 0))
 
 

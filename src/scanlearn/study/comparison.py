@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from scanlearn import __version__
-from scanlearn.engine.run_folder import write_atomic
+from scanlearn.files import write_atomic
 from scanlearn.scans.store import Store
 from scanlearn.study import cases, looks
 from scanlearn.study.facts import read_facts

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from scanlearn.engine.recipe_file import read_yaml
 from scanlearn.engine.record import Record, read_record
 from scanlearn.engine.run_folder import RunFolder
 from scanlearn.errors import ScanlearnError
+from scanlearn.files import read_json
 from scanlearn.weights.encoder import CARD
 
 TRAINED = ("pre-training", "fine-tuning")  # the parts that a run trains on
@@ -107,32 +106,23 @@ def read_facts(run: str | Path) -> Facts:
     if not folder.recipe.is_file():
         raise ScanlearnError(f"{run} holds no run: give a folder that `scanlearn pretrain` or `finetune` wrote.")
     card = _json(folder.encoder / CARD)
-    try:
-        recipe = yaml.safe_load(folder.recipe.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ScanlearnError(
-            f"The recipe.yaml of {folder.path.name} cannot be read: it was changed by hand."
-        ) from error
+    metrics = folder.read_metrics()
+    notes, parameters = card.get("notes"), card.get("parameters")
     return Facts(
         run=folder,
-        recipe=recipe,
+        recipe=read_yaml(folder.recipe, f"The recipe.yaml of {folder.path.name}"),
         environment=_json(folder.environment),
-        notes=card.get("notes", {}),
-        parameters=card.get("parameters", 0),
-        train=folder.read_metrics("train"),
-        monitor=folder.read_metrics("monitor"),
+        notes=notes if isinstance(notes, dict) else {},
+        parameters=parameters if isinstance(parameters, int) else 0,
+        train=[line for line in metrics if line["kind"] == "train"],
+        monitor=[line for line in metrics if line["kind"] == "monitor"],
         results=_json(folder.results),
         record=read_record(folder),
     )
 
 
 def _json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ScanlearnError(f"The {path.name} of the run cannot be read: it is damaged.") from error
+    return read_json(path, f"The {path.name} of the run") if path.is_file() else {}
 
 
 def origin(facts: Facts) -> Facts | None:

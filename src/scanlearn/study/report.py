@@ -8,8 +8,8 @@ from typing import Any
 import yaml
 
 from scanlearn import __version__
-from scanlearn.engine.run_folder import write_atomic
 from scanlearn.errors import ScanlearnError
+from scanlearn.files import WriteError, write_atomic
 from scanlearn.scans.store import Store, open_store
 from scanlearn.study import cases, checks, commands, looks
 from scanlearn.study.curves import curve_panels
@@ -58,7 +58,10 @@ def report(run: str | Path, store: str | Path | None = None) -> Path:
         missing=missing_pictures(facts, opened),
         store_key=str(facts.environment.get("store", ""))[:12],
     )
-    write_atomic(facts.run.report, page)
+    try:
+        write_atomic(facts.run.report, page)
+    except WriteError as error:
+        raise error.advising(f"the run is whole: make room and write its page with `scanlearn report {run}`") from error
     return facts.run.report
 
 

@@ -15,6 +15,7 @@ from scanlearn.catalog.labels import Labels
 from scanlearn.engine.embedding import embed_scans
 from scanlearn.engine.run_folder import RunFolder
 from scanlearn.errors import ScanlearnError
+from scanlearn.files import replacing
 from scanlearn.networks.network import Network
 from scanlearn.scans.store import Store
 from scanlearn.tasks.classification_metrics import classification_metrics, youden_threshold
@@ -95,4 +96,5 @@ def write_predictions(
         data = {"scan_id": names[which], "part": [part] * len(which), "row": which, "truth": shown}
         data |= {f"score_{name}": scores[part][:, i] for i, name in enumerate(column.classes)}
         tables.append(pa.table(data))
-    pq.write_table(pa.concat_tables(tables), run.path / "predictions.parquet")
+    with replacing(run.path / "predictions.parquet") as temporary:
+        pq.write_table(pa.concat_tables(tables), temporary)

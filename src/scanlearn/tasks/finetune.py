@@ -15,8 +15,9 @@ from scanlearn.catalog.splits import pick_labelled
 from scanlearn.console import say, warn
 from scanlearn.engine.recipe import Recipe, override, parse_recipe, recipe_dict, with_base
 from scanlearn.engine.record import common, digests, read_record
+from scanlearn.engine.resume import resumable
 from scanlearn.engine.run_folder import RunFolder, run_of, write_json
-from scanlearn.engine.train import Training, train
+from scanlearn.engine.train import Result, Training, train
 from scanlearn.errors import Interrupted, ScanlearnError, unknown
 from scanlearn.scans.store import Store, open_store
 from scanlearn.tasks.classify import test_classifier
@@ -127,6 +128,13 @@ def _train_and_test(
     if result.stopped:
         raise Interrupted(f"The run was stopped at step {result.steps}; go on with --resume.")
     run = RunFolder(out)
+    with run.held(), resumable(run):
+        return _test(result, store, task, column, facts, run)
+
+
+def _test(
+    result: Result, store: Store, task: str, column: Labels, facts: dict[str, Any], run: RunFolder
+) -> dict[str, Any]:
     save_head(result.learner.objectives[task], run.encoder, facts)
     network = result.network.eval()
     head = result.learner.objectives[task].eval()

@@ -15,50 +15,69 @@ from scanlearn.catalog.table import Catalog
 from scanlearn.console import say, track, warn
 from scanlearn.engine.embedding import grid_boxes
 from scanlearn.errors import ScanlearnError
+from scanlearn.files import make_folder, replacing
 from scanlearn.scans import intensity
 from scanlearn.scans.conform import Conformed, Grid, conform
 from scanlearn.scans.read import read_scan, write_mask_like
+from scanlearn.scans.rows import left_out
 from scanlearn.scans.sources import FileSource
 from scanlearn.tasks.segment import segment_image
 from scanlearn.tasks.trained import Trained, load_trained, probabilities
+from scanlearn.tasks.way_back import WayBack
 from scanlearn.views.crop import resample
 
 
-def predict(run: str | Path, input: str | Path, out: str | Path) -> Path:
+def predict(run: str | Path, input: str | Path, out: str | Path, *, identifiers: str = "hashed") -> Path:
     """Predict every scan of ``input`` with the preparation that the run was trained on.
 
     Args:
         run: a fine-tuned run folder.
         input: one scan, a folder, or a table of scans.
-        out: folder to write: predictions.csv (classify), or SCAN.nii.gz / SCAN.png for each scan (segment).
+        out: folder to write: predictions.csv (classify), or SCAN.nii.gz / SCAN.png for each scan (segment); and
+            predictions.json, which lists what was left out and lets `scanlearn names` lead back.
+        identifiers: "hashed" calls the scans by pseudonyms, "kept" by the names of their files.
 
-    Scans that cannot be read are named, counted and left out.
+    Scans that cannot be read are left out, counted by reason and listed.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     trained = load_trained(run, device)
     catalog = Catalog.from_source(input)
     source, out = FileSource(catalog), Path(out)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
+    way_back = WayBack(out, catalog, identifiers)
+    way_back.save([""] * len(catalog))  # first, so that nothing stands there that cannot be led back
     grid = Grid.of(trained.facts["store_settings"])
-    names, rows, skipped = catalog.column("scan_id"), [], 0
-    for row in track(range(len(catalog)), len(catalog), "predicting"):
-        item = conform(source, row, grid, catalog.column("modality")[row], 0, names[row])
+    modalities, paths = catalog.column("modality"), catalog.column("paths")
+    rows, reasons = [], []
+    for row, name in enumerate(track(way_back.names, len(catalog), "predicting")):
+        item = conform(source, row, grid, modalities[row], 0, name)
+        reasons.append(item.reason)
         if item.reason:
-            warn(f"left out: {item.file} {item.reason}")
-            skipped += 1
             continue
         image = unit_image(item, grid, trained.facts["all_8bit"], device)
         with torch.no_grad():
             if trained.facts["task"] == "segment":
-                write_segmentation(trained, image, item, catalog.column("paths")[row], out, names[row])
+                write_segmentation(trained, image, item, paths[row], out, name)
             else:
-                rows.append({"scan_id": names[row], **classify_image(trained, image)})
-    if skipped == len(catalog):
-        raise ScanlearnError(f"None of the {len(catalog)} scans of {input} could be read.")
+                rows.append({"scan_id": name, **classify_image(trained, image)})
     if rows:
-        pacsv.write_csv(pa.Table.from_pylist(rows), out / "predictions.csv")
-    say(f"{len(catalog) - skipped} scans predicted into {out}" + (f", {skipped} left out." if skipped else "."))
+        with replacing(out / "predictions.csv") as temporary:
+            pacsv.write_csv(pa.Table.from_pylist(rows), temporary)
+    way_back.save(reasons)
+    tell(reasons, input, out, way_back)
     return out
+
+
+def tell(reasons: list[str], input: str | Path, out: Path, way_back: WayBack) -> None:
+    """Say what was predicted, what was left out and why, and where the names are; none of them is named."""
+    bad = [reason for reason in reasons if reason]
+    if bad:
+        warn(f"left out, {len(bad)} of {len(reasons)} scans:\n{left_out(bad)}")
+    if len(bad) == len(reasons):
+        raise ScanlearnError(f"None of the {len(reasons)} scans of {input} could be read.")
+    say(f"{len(reasons) - len(bad)} scans predicted into {out}.")
+    if way_back.list is not None:
+        say(f"names: the scans go by pseudonyms; `scanlearn names {out}` leads back, from {way_back.list}.")
 
 
 def unit_image(item: Conformed, grid: Grid, all_8bit: bool, device: torch.device) -> Tensor:

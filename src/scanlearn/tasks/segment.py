@@ -13,6 +13,7 @@ from torch import Tensor
 
 from scanlearn.console import track
 from scanlearn.engine.run_folder import RunFolder
+from scanlearn.files import replacing
 from scanlearn.networks.network import Network
 from scanlearn.scans.intensity import to_unit
 from scanlearn.scans.store import Store
@@ -75,7 +76,8 @@ def write_cases(
     for figure in ("dice", "iou", "hd95"):
         for i, name in enumerate(classes):
             columns[f"{figure}_{name}"] = np.array([case[figure][i] for case in cases])
-    pq.write_table(pa.table(columns), run.path / "cases.parquet")
+    with replacing(run.path / "cases.parquet") as temporary:
+        pq.write_table(pa.table(columns), temporary)
 
 
 def keep_examples(run: RunFolder, rows: np.ndarray, cases: list[dict[str, np.ndarray]], slices: list[Any]) -> None:
@@ -89,4 +91,5 @@ def keep_examples(run: RunFolder, rows: np.ndarray, cases: list[dict[str, np.nda
         image, truth, found = slices[case]
         data |= {f"image_{i}": (image * 255).astype(np.uint8), f"truth_{i}": truth, f"found_{i}": found}
         data |= {f"row_{i}": np.array(rows[case]), f"dice_{i}": np.array(dice[case])}
-    np.savez_compressed(run.path / "examples.npz", **data)  # type: ignore[arg-type]
+    with replacing(run.path / "examples.npz") as temporary:
+        np.savez_compressed(temporary, **data)  # type: ignore[arg-type]
