@@ -24,6 +24,9 @@ from scanlearn.scans.noted import lines, noted
 from scanlearn.scans.sources import ArraySource, FileSource
 from scanlearn.scans.store import digest, row_types
 
+# With more classes in the masks only their number is said.
+SHOWN_CLASSES = 8
+
 
 def finish(
     part: Path, reader: FileSource | ArraySource, items: list[Conformed], settings: dict[str, Any], head: dict[str, Any]
@@ -200,10 +203,15 @@ def _tell(
     equal: list[np.ndarray],
     splits: dict[str, np.ndarray],
 ) -> None:
-    size = info["settings"]["size"]
+    size, spacing = info["settings"]["size"], info["settings"]["spacing"]
     grid = " x ".join(map(str, size)) if size else "each on its own grid"
+    if spacing:
+        grid = " x ".join(f"{mm:g}" for mm in spacing) + " mm"
     masks = sum(item.masked for item in good)
-    classes = "1 class" if len(info["mask_classes"]) == 1 else f"{len(info['mask_classes'])} classes"
+    names = info["mask_classes"]
+    classes = "1 class" if len(names) == 1 else f"{len(names)} classes"
+    if len(names) <= SHOWN_CLASSES and not all(name.isdecimal() for name in names):
+        classes = ", ".join(names)
     patients = catalog.count_patients(np.arange(len(catalog)))
     say(
         f"{len(good)} scans of {patients} patients, {info['spatial_dims']}D, {grid}, "

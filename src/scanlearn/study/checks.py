@@ -28,7 +28,12 @@ def section(facts: Facts, store: Store | None) -> dict[str, Any]:
     parts: Table | None = None
     if facts.record is not None and facts.record.parts:
         parts = parts_table(facts.record)
-    return {"parts": parts, "sentences": leak_sentences(facts), **_left_out(store), "warnings": _warnings(facts)}
+    return {
+        "parts": parts,
+        "sentences": [*leak_sentences(facts), *note_sentences(store)],
+        **_left_out(store),
+        "warnings": _warnings(facts),
+    }
 
 
 def leak_sentences(facts: Facts) -> list[str]:
@@ -73,6 +78,12 @@ def _left_out(store: Store | None) -> dict[str, Any]:
     if equal:
         words += f" {count(equal, 'scan')} equal to the last byte to a scan of another patient."
     return {"quarantine": quarantine_table(refused) if refused else None, "store_words": words}
+
+
+def note_sentences(store: Store | None) -> list[str]:
+    """What ``prepare`` noted of scans that are in the store: a tilted gantry, a spacing that was assumed, ..."""
+    notes = store.info.get("notes", []) if store is not None else []
+    return [f"{count(note['scans'], 'scan')} of the store: {note['note']}" for note in notes]
 
 
 def _warnings(facts: Facts) -> list[str]:
