@@ -50,7 +50,7 @@ def prepare(
         seed: of the split.
         workers: processes that read (one for each core by default); 0 reads in this process.
         overwrite: replace a store that was made from other files or settings.
-        strict: stop at the first scan that cannot be used, and name it, instead of leaving it out.
+        strict: stop at the first scan that cannot be used instead of leaving it out; the private list names its file.
         dry-run: write nothing; look at the headers and a few scans, and say what would be written.
         identifiers: hashed puts pseudonyms of scans and patients into the store; kept puts their names there.
         max-scan-bytes: scans larger than this once decoded are left out, e.g. 8GB (4 GiB by default).
@@ -123,19 +123,25 @@ def _window(text: str | None) -> str | tuple[float, float] | None:
 
 
 def names(store: str, out: str | None = None) -> None:
-    """Lead back from the pseudonyms of a store to names and files, and say why scans were left out.
+    """Lead back from the pseudonyms of a store or of predictions to names and files, and say why scans were left out.
 
-    Only who prepared the store can: the list lies in that user's private folder (SCANLEARN_PRIVATE).
+    Only who made them can: the list lies in that user's private folder (SCANLEARN_PRIVATE).
 
     Args:
-        store: what `prepare` wrote.
+        store: what `prepare` or `predict` wrote.
         out: a CSV file to write, for its owner's eyes only; without it the table is printed.
     """
     from scanlearn.console import next_command
     from scanlearn.scans.names import names_of, write_csv
     from scanlearn.scans.store import open_store
 
-    write_csv(names_of(open_store(store)), Path(out) if out else None)
+    sink = Path(out) if out else None
+    if (Path(store) / "predictions.json").is_file():
+        from scanlearn.tasks.way_back import names_of_predictions
+
+        write_csv(names_of_predictions(Path(store)), sink)
+        return
+    write_csv(names_of(open_store(store)), sink)
     next_command(f"scanlearn pretrain {store} --recipe moco_v2_small --out runs/moco_v2_small")
 
 
@@ -306,18 +312,19 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def predict(run: str, input: str, out: str) -> None:
+def predict(run: str, input: str, out: str, identifiers: Literal["hashed", "kept"] = "hashed") -> None:
     """Apply a fine-tuned run to new scans: a table of probabilities, or masks on each input's own grid.
 
     Args:
         run: a fine-tuned run.
         input: a scan, a folder or a table of scans.
         out: the folder to write.
+        identifiers: hashed calls the scans by pseudonyms (`scanlearn names OUT` leads back); kept by their files' names.
     """
     from scanlearn.console import next_command
     from scanlearn.tasks.predict import predict as apply
 
-    apply(run, input, out)
+    apply(run, input, out, identifiers=identifiers)
     next_command(f"scanlearn report {run}")
 
 

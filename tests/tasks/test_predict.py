@@ -1,4 +1,5 @@
 import csv
+import json
 
 import nibabel as nib
 import numpy as np
@@ -12,6 +13,7 @@ from scanlearn.errors import ScanlearnError
 from scanlearn.scans.prepare import prepare
 from scanlearn.tasks.finetune import finetune
 from scanlearn.tasks.predict import predict
+from scanlearn.tasks.way_back import names_of_predictions
 
 FAST = {"steps": 60, "batch_size": 8, "precision": "32-true", "optimizer.lr": 0.01, "log_every": 20}
 
@@ -40,7 +42,7 @@ def test_masks_lie_on_the_grid_of_the_input(tmp_path, spacing):
     pretrain(store, genesis_recipe(steps=1), tmp_path / "genesis")
     finetune(store, "segment", init=tmp_path / "genesis", out=tmp_path / "run", settings=FAST)
     predict(tmp_path / "run", tmp_path / "image3.nii.gz", tmp_path / "out")
-    (written,) = (tmp_path / "out").glob("*.nii.gz")
+    (written,) = (tmp_path / "out").glob("scan-*.nii.gz")
     found, image, truth = (nib.load(p) for p in (written, tmp_path / "image3.nii.gz", tmp_path / "mask3.nii.gz"))
     assert found.shape == image.shape
     np.testing.assert_allclose(found.affine, image.affine)
@@ -57,7 +59,7 @@ def write_pictures(folder, count=60):
     (folder / "table.csv").write_text("\n".join(rows))
 
 
-def test_probabilities_of_a_folder_are_a_table_and_bad_files_are_named(tmp_path, capsys):
+def test_probabilities_of_a_folder_are_a_table_and_only_the_private_list_names_files(tmp_path, capsys):
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     write_pictures(pictures)
@@ -70,12 +72,37 @@ def test_probabilities_of_a_folder_are_a_table_and_bad_files_are_named(tmp_path,
     for name, level in (("a", 0), ("b", 100)):
         Image.fromarray((rng.random((20, 24)) * 100 + level).astype(np.uint8)).save(new / f"{name}.png")
     (new / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
+    capsys.readouterr()
     predict(tmp_path / "run", new, tmp_path / "out")
     rows = list(csv.DictReader((tmp_path / "out" / "predictions.csv").open()))
-    said = {row["scan_id"]: float(row["bright"]) for row in rows}
-    assert len(said) == 2 and said["a"] < 0.5 < said["b"]
+    found = {row["scan_id"]: float(row["bright"]) for row in rows}
     err = capsys.readouterr().err
-    assert "broken.png" in err and "1 left out" in err
+    assert "broken.png" not in err and "left out, 1 of 3 scans:\n  1 x cannot be read" in err
+    listed = names_of_predictions(tmp_path / "out").to_pylist()
+    pseudonym = {row["original_scan"]: row["scan_id"] for row in listed}
+    assert len(found) == 2 and found[pseudonym["a"]] < 0.5 < found[pseudonym["b"]]
+    (bad,) = [row for row in listed if row["reason"]]
+    assert bad["paths"] == [str(new / "broken.png")]
+    (left_out,) = json.loads((tmp_path / "out" / "predictions.json").read_text())["left_out"]
+    assert left_out == {"scan_id": bad["scan_id"], "reason": bad["reason"]}
+    # A second batch joins the list; a folder that was moved is found all the same.
+    predict(tmp_path / "run", pictures / "0.png", tmp_path / "out")
+    (tmp_path / "out").rename(tmp_path / "moved")
+    assert {"a", "b", "broken", "0"} == set(names_of_predictions(tmp_path / "moved")["original_scan"].to_pylist())
+    predict(tmp_path / "run", new, tmp_path / "kept", identifiers="kept")
+    rows = csv.DictReader((tmp_path / "kept" / "predictions.csv").open())
+    assert {row["scan_id"]: float(row["bright"]) for row in rows} == {name: found[pseudonym[name]] for name in "ab"}
+    with pytest.raises(ScanlearnError, match="go by the names of the scans"):
+        names_of_predictions(tmp_path / "kept")
+
+
+@pytest.mark.parametrize(
+    "key, sentence", [("0123456789ab", "set SCANLEARN_PRIVATE to its folder"), ("../../x", "is damaged")]
+)
+def test_a_list_that_is_elsewhere_is_not_looked_for_everywhere(tmp_path, key, sentence):
+    (tmp_path / "predictions.json").write_text(json.dumps({"identifiers": "hashed", "key": key}))
+    with pytest.raises(ScanlearnError, match=sentence):
+        names_of_predictions(tmp_path)
 
 
 def test_a_run_without_a_task_is_refused(tmp_path):
