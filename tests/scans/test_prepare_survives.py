@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from scanlearn.catalog.pseudonyms import list_path, read_list
 from scanlearn.catalog.table import Catalog
 from scanlearn.errors import FileError, Interrupted, ScanlearnError
 from scanlearn.scans import arrays, part, prepare, writers
@@ -234,12 +235,17 @@ def test_scans_that_kill_hang_or_vanish_are_left_out_and_the_rest_is_there(pictu
     assert "1 x ended the program that read it (signal 9)." in capsys.readouterr().err
 
 
-def test_strict_stops_at_the_first_bad_scan_and_names_it(pictures, tmp_path):
-    with pytest.raises(FileError, match=r"images/s03\.png: "):
-        prepare.prepare(pictures, tmp_path / "store", workers=0, strict=True)
+def test_strict_stops_at_the_first_bad_scan_and_the_private_list_names_its_file(pictures, tmp_path):
+    for _ in range(2):
+        with pytest.raises(FileError, match=r"^scan-[0-9a-f]{15}: .* Its file is listed in ") as caught:
+            prepare.prepare(pictures, tmp_path / "store", workers=0, strict=True)
+        assert "s03" not in str(caught.value)
+        (row,) = read_list(list_path("store", "strict")).to_pylist()
+        assert row["scan_id"] == caught.value.path and row["paths"][0].endswith("images/s03.png")
+        assert caught.value.reason.startswith(row["reason"])
     assert not (tmp_path / "store").exists()
     with pytest.raises(FileError, match=r"images/s03\.png: "):
-        prepare.prepare(pictures, tmp_path / "store", workers=0, strict=True)
+        prepare.prepare(pictures, tmp_path / "named", workers=0, strict=True, identifiers="kept")
     assert len(prepare.prepare(pictures, tmp_path / "store", workers=0)) == 11
 
 

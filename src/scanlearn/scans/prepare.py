@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, overload
 
 from scanlearn import __version__
-from scanlearn.catalog.pseudonyms import IDENTIFIERS, stored_names
+from scanlearn.catalog.pseudonyms import IDENTIFIERS, list_path, pseudonymise, stored_names, write_list
 from scanlearn.catalog.table import Catalog
 from scanlearn.console import say, track, warn
 from scanlearn.errors import FileError, Interrupted, ScanlearnError, unknown
@@ -192,7 +192,7 @@ def _write_scans(part: Part, plan: _Plan, journal: Journal, stored: list[str], s
             writer = VolumeWriter(part.store, part.apart, stored, journal)
     channels = next((item.array.shape[0] for item in journal.items if not item.reason), 0)
     for item in journal.items if plan.strict else ():
-        _refuse(item)
+        _refuse(item, plan, part.out.name)
     rows = range(len(journal.items), len(stored))
     # Volumes travel alone: a group of them would fill the disk before the first of it counts as done.
     way: dict[str, Any] = {"apart": None, "sizes": sizes} if flat else {"apart": part.apart}
@@ -206,7 +206,7 @@ def _write_scans(part: Part, plan: _Plan, journal: Journal, stored: list[str], s
                     reason = f"has {item.array.shape[0]} channels, the scans before it {channels}."
                     item = Conformed(item.row, item.digest, item.mask_digest, item.file, reason)
             if plan.strict:
-                _refuse(item)
+                _refuse(item, plan, part.out.name)
             with part.undisturbed(), writing(disk):
                 writer.add(item)
     except (KeyboardInterrupt, FileError):
@@ -218,9 +218,16 @@ def _write_scans(part: Part, plan: _Plan, journal: Journal, stored: list[str], s
         writer.close()
 
 
-def _refuse(item: Conformed) -> None:
-    if item.reason:
+def _refuse(item: Conformed, plan: _Plan, name: str) -> None:
+    """Stop at a scan that cannot be used. Which file it is stands in the private list, unless names are kept."""
+    if not item.reason:
+        return
+    if plan.settings["identifiers"] == "kept":
         raise FileError(item.file, item.reason)
+    hidden, private = pseudonymise(plan.reader.catalog.take([item.row]))
+    path = list_path(name, "strict")
+    write_list(path, private.set_column(private.schema.get_field_index("reason"), "reason", [[item.reason]]))
+    raise FileError(hidden.column("scan_id")[0], f"{item.reason} Its file is listed in {path}, for your eyes.")
 
 
 def _journal_key(
