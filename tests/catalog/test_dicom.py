@@ -143,5 +143,5 @@ def test_a_folder_of_several_series_is_no_scan(tmp_path):
     for i, uid in enumerate(("1.2.3.4.5.6.1", "1.2.3.4.5.6.2")):
         write(tmp_path / "s" / f"{i}.dcm", series=uid)
     (tmp_path / "t.csv").write_text("image,patient\ns,p\n")
-    with pytest.raises(ScanlearnError, match=r"1 of 1 entries in column 'image' .* the first is s with 2"):
+    with pytest.raises(ScanlearnError, match=r"1 of 1 entries in column 'image' .* the first is number 1 with 2"):
         Catalog.from_source(tmp_path)

@@ -58,7 +58,7 @@ def test_folders_that_may_not_be_read_are_named_and_skipped(folder, capsys, monk
     found = list_folder(root)
     found.tell()
     assert found.images == ["a.png"] and found.unreadable == ["locked"]
-    assert "1 folders may not be read and are left out: locked." in capsys.readouterr().err
+    assert "1 folders may not be read by you and are left out." in capsys.readouterr().err
     with pytest.raises(ScanlearnError, match=r"locked cannot be read \(Permission denied\)"):
         list_folder(root / "locked")
 

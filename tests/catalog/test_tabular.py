@@ -99,9 +99,9 @@ def test_a_table_without_file_names_is_refused(tmp_path):
         Catalog.from_source(write(tmp_path / "t.csv", "who,what\na,b\n"))
 
 
-def test_missing_files_are_counted_and_the_first_is_named(small):
+def test_missing_files_are_counted_and_the_first_is_told_by_its_number(small):
     (small.parent / "images/b.png").unlink()
-    with pytest.raises(ScanlearnError, match=r"1 of 2 files in column 'Image Path' of labels.csv .* 'images/b.png'"):
+    with pytest.raises(ScanlearnError, match=r"1 of 2 files in column 'Image Path' of labels.csv .* the first is number 2;"):
         Catalog.from_source(small)
     touch(small.parent, "images/b.png")
     (small.parent / "masks/a.png").unlink()
@@ -113,7 +113,9 @@ def test_blank_and_repeated_file_names_are_refused(tmp_path):
     touch(tmp_path, "a.png")
     with pytest.raises(ScanlearnError, match=r"1 of 2 rows of t.csv name no file"):
         Catalog.from_source(write(tmp_path / "t.csv", "image,x\na.png,1\n,2\n"))
-    with pytest.raises(ScanlearnError, match=r"2 rows of t.csv name a file that an earlier row names.*'\./a.png'"):
+    with pytest.raises(
+        ScanlearnError, match=r"2 rows of t.csv name a file that an earlier row names, the first is row 2 "
+    ):
         Catalog.from_source(write(tmp_path / "t.csv", "image,x\na.png,1\n./a.png,2\na.png,3\n"))
 
 
@@ -147,7 +149,7 @@ def test_names_without_a_suffix_and_in_many_folders_are_found(tmp_path):
 
 def test_a_name_that_fits_two_files_is_refused(tmp_path):
     touch(tmp_path, "one/a.png", "two/a.png")
-    with pytest.raises(ScanlearnError, match=r"'a.png' in column 'image' of t.csv could be one/a.png or two/a.png"):
+    with pytest.raises(ScanlearnError, match=r"Name number 1 in column 'image' of t.csv fits 2 files"):
         Catalog.from_source(write(tmp_path / "t.csv", "image,y\na.png,0\n"))
 
 
@@ -169,7 +171,7 @@ def test_the_words_of_a_split_are_understood_and_others_refused(tmp_path):
     path = write(tmp_path / "t.csv", "image,split\na.png,Training\nb.png,validate\nc.png,test\n")
     assert Catalog.from_source(path).column("split") == ["train", "val", "test"]
     path = write(tmp_path / "t.csv", "image,split\na.png,fold 1\nb.png,fold 2\nc.png,\n")
-    with pytest.raises(ScanlearnError, match="column 'split' says 'fold 1'"):
+    with pytest.raises(ScanlearnError, match="column 'split' says something other .* in row 1;"):
         Catalog.from_source(path)
 
 

@@ -183,8 +183,9 @@ def split_words(cells: pa.Array | pa.ChunkedArray, column: str) -> pa.Array:
     for value in found.dictionary.to_pylist():
         if value and normal(value) not in SPLIT_WORDS:
             raise ScanlearnError(
-                f"The column {column!r} says {shown(value)}, which is no part of a split; "
-                "write train, val or test, or rename the column if it means something else."
+                f"The column {column!r} says something other than the parts of a split in row "
+                f"{pc.index(one_piece(cells), value).as_py() + 1:,}; write train, val or test, or rename the column if it means "
+                "something else."
             )
         words.append(SPLIT_WORDS[normal(value)] if value else "")
     return pa.array(words, pa.string()).take(found.indices)

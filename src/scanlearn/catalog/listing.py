@@ -61,8 +61,7 @@ class Listing:
         if self.unnamable:
             warn(f"{self.unnamable:,} names of files or folders are not UTF-8, so these are left out; rename them.")
         if self.unreadable:
-            shown = ", ".join(self.unreadable[:3]) + (", ..." if len(self.unreadable) > 3 else "")
-            warn(f"{len(self.unreadable):,} folders may not be read and are left out: {shown}.")
+            warn(f"{len(self.unreadable):,} folders may not be read by you and are left out.")
 
 
 def list_folder(root: Path) -> Listing:

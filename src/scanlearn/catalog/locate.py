@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
-from scanlearn.catalog.columns import shown
 from scanlearn.catalog.files import stem_of, suffix_of
 from scanlearn.catalog.listing import list_folder
 from scanlearn.catalog.masks import is_mask_name, mask_folders, pair_masks
@@ -47,12 +46,12 @@ class Locator:
                 "with the data may not; put the files there, or give a table of your own by its path."
             )
         lost = [i for i, path in enumerate(paths) if path and not self._exists(path)]
-        found = self._search([names[i] for i in lost], column, masks) if lost else []
-        missing = [names[i] for i, path in zip(lost, found, strict=True) if not path]
+        found = self._search({i: names[i] for i in lost}, column, masks) if lost else []
+        missing = [i + 1 for i, path in zip(lost, found, strict=True) if not path]
         if missing:
             raise ScanlearnError(
                 f"{len(missing)} of {len(names) - paths.count('')} files in {column} of {self.table.name} are "
-                f"missing, the first is {shown(missing[0])}; names are relative to {self.root}."
+                f"missing, the first is number {missing[0]:,}; names are relative to the folder of {self.table.name}."
             )
         for i, path in zip(lost, found, strict=True):
             paths[i] = path
@@ -142,9 +141,12 @@ class Locator:
         masks = {*pairs.values(), *alone}
         return [file for file in files if file not in masks], [file for file in files if file in masks]
 
-    def _search(self, names: Sequence[str], column: str, masks: bool) -> list[str]:
-        """The one file below the table's folder whose path ends like each name, "" if there is none."""
-        wanted = [tuple(part for part in name.replace("\\", "/").split("/") if part != ".") for name in names]
+    def _search(self, names: Mapping[int, str], column: str, masks: bool) -> list[str]:
+        """The one file below the table's folder whose path ends like each name, "" if there is none.
+
+        What is wrong is told by number, as a file's name may be that of a person.
+        """
+        wanted = [tuple(part for part in name.replace("\\", "/").split("/") if part != ".") for name in names.values()]
         lengths = {len(parts) for parts in wanted}
         places: dict[tuple[str, ...], list[str]] = defaultdict(list)
         for file in self._below[masks]:
@@ -155,12 +157,12 @@ class Locator:
                     places[parts[-length:]].append(file)
                     places[bare[-length:]].append(file)
         found = []
-        for name, parts in zip(names, wanted, strict=True):
+        for number, parts in zip(names, wanted, strict=True):
             fitting = sorted({*places.get(parts, ())})
             if len(fitting) > 1:
                 raise ScanlearnError(
-                    f"{shown(name)} in {column} of {self.table.name} could be {fitting[0]} or {fitting[1]}; "
-                    "write paths relative to the table."
+                    f"Name number {number + 1:,} in {column} of {self.table.name} fits {len(fitting)} files in different "
+                    "folders; write paths relative to the table."
                 )
             found.append(f"{self.root}/{fitting[0]}" if fitting else "")
         return found

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from scanlearn.catalog.assemble import Found, assemble
-from scanlearn.catalog.columns import assign_roles, names_files, read_table, shown, split_words
+from scanlearn.catalog.columns import assign_roles, names_files, read_table, split_words
 from scanlearn.catalog.dicom import Header, Sorted, no_images, read_headers, sort_into_scans
 from scanlearn.catalog.files import DICOM_SUFFIXES, ZARR, is_dicom, suffix_of
 from scanlearn.catalog.listing import list_folder
@@ -103,11 +103,11 @@ def _files(cells: list[str], column: str, locator: Locator) -> list[list[str]]:
     found = iter(locator.locate([name for of_row in names for name in of_row], column))
     files = [[next(found) for _ in of_row] for of_row in names]
     first_row = {file: row for row, of_row in reversed([*enumerate(files)]) for file in of_row}
-    again = [cells[row] for row, of_row in enumerate(files) if any(first_row[file] != row for file in of_row)]
+    again = [row for row, of_row in enumerate(files) if any(first_row[file] != row for file in of_row)]
     if again:
         raise ScanlearnError(
-            f"{len(again)} rows of {locator.table.name} name a file that an earlier row names, the first is "
-            f"{shown(again[0])}; give every scan one row (several findings are written A|B)."
+            f"{len(again)} rows of {locator.table.name} name a file that an earlier row names, the first is row "
+            f"{again[0] + 1:,} below the names of the columns; give every scan one row (several findings are written A|B)."
         )
     return files
 
@@ -128,11 +128,11 @@ def _open(files: list[list[str]], column: str, locator: Locator) -> tuple[list[l
             left_out.left_out += found.left_out
             left_out.left_out["unreadable"] += len(paths) - len(known)
             if len(found.scans) != 1:
-                mixed.append((of_row[0], len(found.scans)))
+                mixed.append((i + 1, len(found.scans)))
     if mixed:
         raise ScanlearnError(
             f"{len(mixed)} of {len(files)} entries in column {column!r} are folders that do not hold exactly one DICOM "
-            f"series, the first is {locator.relative(mixed[0][0])} with {mixed[0][1]}; name one series or file per row."
+            f"series, the first is number {mixed[0][0]:,} with {mixed[0][1]}; name one series or file per row."
         )
     for sentence in left_out.sentences():
         say(sentence)
