@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
+import yaml
 
 from scanlearn import __version__
 from scanlearn.console import say
+from scanlearn.engine.recipe_file import read_yaml
 from scanlearn.engine.run_folder import write_atomic, write_json
 from scanlearn.errors import ScanlearnError
 from scanlearn.scans.store import Store
@@ -22,7 +24,7 @@ from scanlearn.study.facts import Facts, read_facts
 from scanlearn.study.figures import dots_figure, map_figure
 from scanlearn.study.grid import Cell, Grid, Pretraining, folder_of
 from scanlearn.study.page import Cell as TableCell
-from scanlearn.study.page import Command, Measured, Panel, Strip, Table, count, measured, number, render, without_paths
+from scanlearn.study.page import Command, Measured, Panel, Strip, Table, count, measured, number, render
 from scanlearn.study.plan import StudyPlan
 from scanlearn.study.statistics.sentences import p_text
 from scanlearn.study.study_figures import difference_figure, label_figure, ranks_figure
@@ -77,10 +79,22 @@ def page(plan: StudyPlan, grid: Grid, store: Store, out: Path, facts: dict[str, 
             f"scanlearn study {PLAN} --out {shlex.quote(out.name)}-again", "study.yaml lies beside this page."
         ),
         environment=environment_table(facts["machine"], 0),
-        plan=without_paths((out / PLAN).read_text(encoding="utf-8")),
+        plan=plan_words(out),
         store_key=facts["question"]["store_key"],
         date=facts["date"],
     )
+
+
+def plan_words(out: Path) -> str:
+    """The plan as YAML in which whatever is a path goes by its last part: paths name people and places."""
+
+    def named(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: named(inner) for key, inner in value.items()}
+        return Path(value).name if isinstance(value, str) and "/" in value else value
+
+    plan = read_yaml(out / PLAN, f"The {PLAN} of the study")
+    return yaml.safe_dump(named(plan), sort_keys=False, width=88, allow_unicode=True)
 
 
 def key_figures(facts: dict[str, Any], name: str) -> list[tuple[str, str, str]]:

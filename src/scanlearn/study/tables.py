@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from textwrap import shorten
 from typing import Any
 
 from scanlearn.engine.record import Record
+from scanlearn.scans.rows import kinds
 from scanlearn.study.page import Cell, Shaded, Table, count, measured
 
 CLASSIFICATION = {
@@ -84,41 +86,14 @@ def parts_table(record: Record) -> Table:
     return Table("Parts of this run", ["part", "scans", "patients"], rows)
 
 
-# The reasons that reading and preparing give hold file names, in which patients are named, so the page has words of its
-# own for them; what none of these phrases matches is only counted.
-REASONS = {
-    "is no PNG, JPEG": "not a known file format",
-    "cannot be decoded": "cannot be decoded",
-    "cannot be read": "cannot be read",
-    "There is no file": "the file is gone",
-    "is constant": "one value everywhere",
-    "holds NaN": "holds NaN or infinity",
-    "is empty": "empty",
-    "only real numbers": "holds no real numbers",
-    "does not overlap its image": "the mask does not overlap its image",
-    "holds values other than the class numbers": "the mask holds values that are no class numbers",
-    "whose compression alters": "the mask is a JPEG",
-    "The mask": "the mask does not fit its image",
-    "some are missing": "slices of the series are missing",
-    "two slices at one position": "two slices at one position",
-    "mixes": "a series of unlike images",
-    "without a position": "images without a position",
-    "channels": "another number of channels",
-    "axes": "another number of axes",
-    "D among": "another number of dimensions",
-}
+LONGEST_REASON = 110  # characters
 
 
 def quarantine_table(quarantined: Sequence[Mapping[str, str]]) -> Table:
-    """Why scans were left out when the store was made, and how many for each reason; no file is named."""
-    counts = Counter(reason_of(item["reason"]) for item in quarantined)
-    rows = [[reason, f"{n:,}"] for reason, n in counts.most_common()]
+    """Why scans were left out when the store was made, and how many for each reason; reasons name no file."""
+    found = kinds(item["reason"] for item in quarantined)
+    rows: list[list[Cell]] = [[shorten(why.rstrip("."), LONGEST_REASON, placeholder=" …"), f"{n:,}"] for n, why in found]
     return Table("Scans left out when the store was made", ["reason", "scans"], rows)
-
-
-def reason_of(text: str) -> str:
-    """A reason in the words of ``REASONS``, without the file it speaks of."""
-    return next((words for phrase, words in REASONS.items() if phrase in text), "another reason, see store.json")
 
 
 ENVIRONMENT = {

@@ -24,6 +24,7 @@ from scanlearn.engine.run_folder import RunFolder, write_json
 from scanlearn.errors import Interrupted, ScanlearnError
 from scanlearn.scans.store import Store, open_store
 from scanlearn.study.grid import Cell, Grid, Pretraining, build_grid, folder_of
+from scanlearn.study.page import without_paths
 from scanlearn.study.plan import StudyPlan, load_plan
 from scanlearn.tasks.finetune import finetune
 
@@ -115,7 +116,7 @@ def attempt(out: Path, plan: StudyPlan, task: Task, store: Store) -> bool:
         except Interrupted:
             raise
         except Exception as error:  # whatever it is, the other cells can still be computed
-            fail(out, task, error)
+            fail(out, task, error, store)
         return True
 
 
@@ -176,9 +177,13 @@ def drop_what_no_one_reads(folder: Path) -> None:
     shutil.rmtree(folder / "tensorboard", ignore_errors=True)
 
 
-def fail(out: Path, task: Task, error: Exception) -> None:
-    """Note that a task failed and why; nothing else of the study stops."""
+def fail(out: Path, task: Task, error: Exception, store: Store) -> None:
+    """Note that a task failed and why, without any path; nothing else of the study stops."""
     sentence = str(error) if isinstance(error, ScanlearnError) else f"{type(error).__name__}: {error}"
+    for place in (out, store.path):
+        for path in (place.absolute(), place.resolve()):
+            sentence = sentence.replace(str(path), place.name)
+    sentence = without_paths(sentence)
     trace = [f"{Path(f.filename).name}:{f.lineno} {f.name}" for f in traceback.extract_tb(error.__traceback__)]
     write_json(beside(out, task, FAILED), {"error": sentence, "trace": trace})
     warn(f"{task.name} failed: {sentence}")
