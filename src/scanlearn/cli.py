@@ -155,6 +155,7 @@ def pretrain(
     part: Literal["train", "all"] = "train",
     workers: int = 0,
     strategy: Literal["auto", "ddp", "fsdp"] = "auto",
+    timeout: float = 1800.0,
     **settings: Any,
 ) -> None:
     """Train a network on unlabelled scans. Any setting of the recipe is an option too: --optimizer.lr 0.01 --steps 500
@@ -169,6 +170,7 @@ def pretrain(
         part: train keeps the patients of the validation and test parts out; all uses every scan.
         workers: processes that read; 0 reads in a thread beside the training.
         strategy: how several devices share the work (start them with torchrun or SLURM).
+        timeout: seconds without a batch after which reading counts as hung.
     """
     from scanlearn.console import next_command
     from scanlearn.engine.pretrain import pretrain as run
@@ -183,6 +185,7 @@ def pretrain(
         part=part,
         workers=workers,
         strategy=strategy,
+        timeout=timeout,
         settings=settings,
     )
     if result.stopped:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from scanlearn.console import say, warn
+from scanlearn.engine.batches import TIMEOUT
 from scanlearn.engine.device import first_launched
 from scanlearn.engine.recipe import Recipe, load_recipe
 from scanlearn.engine.run_folder import RunFolder
@@ -27,6 +28,7 @@ def pretrain(
     part: str = "train",
     workers: int = 0,
     strategy: str = "auto",
+    timeout: float = TIMEOUT,
     settings: dict[str, Any] | None = None,
 ) -> Result:
     """Train a network on the unlabelled scans of a prepared store.
@@ -41,6 +43,7 @@ def pretrain(
         part: ``train`` keeps the patients of validation and test out (the default); ``all`` uses every scan.
         workers: reading processes; 0 reads in a thread.
         strategy: auto | ddp | fsdp; several ranks come from torchrun or SLURM.
+        timeout: seconds without a batch after which reading counts as hung.
         settings: recipe settings to change, ``{"optimizer.lr": 0.01}``.
     """
     store = store if isinstance(store, Store) else open_store(store)
@@ -61,7 +64,16 @@ def pretrain(
             say(f"note: {recipe.licence_notice}")
     training.notes = {"method": recipe.name, "scans": len(training.rows), "patients": patients, "part": part}
     return train(
-        recipe, store, training, Path(out), seed=seed, init=init, resume=resume, workers=workers, strategy=strategy
+        recipe,
+        store,
+        training,
+        Path(out),
+        seed=seed,
+        init=init,
+        resume=resume,
+        workers=workers,
+        strategy=strategy,
+        timeout=timeout,
     )
 
 

@@ -162,7 +162,10 @@ class MetricLog:
         kept = [line for line in run.read_metrics() if line["step"] <= start_step]
         write_atomic(run.metrics, "".join(json.dumps(line) + "\n" for line in kept))
         self._path = run.metrics
-        self._file = run.metrics.open("ab", buffering=0)
+        try:
+            self._file = run.metrics.open("ab", buffering=0)
+        except OSError as error:
+            raise WriteError(self._path.name, self._path.parent, error) from error
         self._board: Any = _summary_writer(run.path / "tensorboard", start_step)
 
     def write(self, step: int, kind: str, values: dict[str, Any]) -> None:
