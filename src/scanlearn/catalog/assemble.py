@@ -28,14 +28,15 @@ class Found:
     said: dict[str, Sequence[str]] = field(default_factory=dict)  # fixed columns as the user gave them, "" for no word
     labels: Mapping[str, Any] = field(default_factory=dict)
     mask_names: Mapping[int, str] = field(default_factory=dict)  # what the values in the masks are called
+    broken: Sequence[bool] = ()  # DICOM files whose header is damaged: nobody needs to know their patient
 
 
 def assemble(found: Found) -> Catalog:
     """Build the catalogue. What the user said wins over the header.
 
     A scan whose patient nobody names shares a guessed one with the scans of its study, or under its mask (channels or
-    sequences of one examination); ``patients_known`` is then False. A label column called like a fixed one gets
-    another name.
+    sequences of one examination); ``patients_known`` is then False, except where only broken files are concerned, which
+    nobody will be able to read. A label column called like a fixed one gets another name.
     """
     count = len(found.names)
     ids = scan_ids(found.names)
@@ -46,7 +47,8 @@ def assemble(found: Found) -> Catalog:
         if any(found.headers):
             words = [w or getattr(h, of_header, "") for w, h in zip(words, found.headers, strict=True)]
         told[name] = as_dicom(words) if name == "modality" else words
-    known = all(told["patient_id"])
+    broken = found.broken or [False] * count
+    known = all(patient or bad for patient, bad in zip(told["patient_id"], broken, strict=True))
     if not known:
         under = Counter(mask for mask in found.masks if mask)
         name_of = dict(zip(reversed(found.masks), reversed(ids), strict=True))  # a mask goes by its first scan

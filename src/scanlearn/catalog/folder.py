@@ -58,6 +58,7 @@ def catalog_of_files(root: Path, files: list[str], patient: str | None = None) -
             **patients_by_pattern(patient, series),
         },
         labels={"folder": folders} if several else {},
+        broken=[file in headers and _is_broken(headers[file]) for file in first],
     )
     catalog = assemble(found)
     if several and not catalog.patients_known:
@@ -174,6 +175,10 @@ def _pair_in_folder(root: Path, series: list[list[str]], alone: list[str]) -> di
 
 def _is_dicom(file: str) -> bool:
     return suffix_of(file) in ("", *DICOM_SUFFIXES)  # without a suffix only DICOM is listed
+
+
+def _is_broken(header: Header | None) -> bool:
+    return header is None or not header.plane.rows
 
 
 def _name(file: str) -> str:

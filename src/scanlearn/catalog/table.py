@@ -139,7 +139,8 @@ class Catalog:
         notes = (table.schema.metadata or {}).get(KEY)
         if notes is None:
             raise ScanlearnError(f"{path} is a plain table and no saved catalogue; give it as a source instead.")
-        return cls(table.replace_schema_metadata(None), bool(json.loads(notes)["patients_known"]))
+        others = {key: value for key, value in table.schema.metadata.items() if key != KEY}
+        return cls(table.replace_schema_metadata(others), bool(json.loads(notes)["patients_known"]))
 
     def save(self, path: str | Path) -> None:
         """Write one Parquet file."""
@@ -147,7 +148,8 @@ class Catalog:
         path.parent.mkdir(parents=True, exist_ok=True)
         notes = json.dumps({"version": 1, "patients_known": self.patients_known})
         plain = pa.table({name: self.array(name) for name in self.table.column_names})
-        pq.write_table(plain.replace_schema_metadata({KEY: notes.encode()}), path, compression="zstd")
+        kept = {**(self.table.schema.metadata or {}), KEY: notes.encode()}
+        pq.write_table(plain.replace_schema_metadata(kept), path, compression="zstd")
 
     @classmethod
     def map(cls, path: str | Path, rows: int | None = None) -> Catalog:
@@ -252,9 +254,8 @@ class Catalog:
         """The rows of ``indices`` (integers, or a mask of N booleans), in that order."""
         indices = np.asarray(indices)
         rows = np.flatnonzero(indices) if indices.dtype == bool else indices.astype(np.int64)
-        return Catalog(
-            pa.table({name: self.array(name, rows) for name in self.table.column_names}), self.patients_known
-        )
+        taken = pa.table({name: self.array(name, rows) for name in self.table.column_names})
+        return Catalog(taken.replace_schema_metadata(self.table.schema.metadata), self.patients_known)
 
     def with_column(self, name: str, cells: Any) -> Catalog:
         """A copy whose column ``name`` (new or not, N cells) holds ``cells``: how ``prepare`` fills in sha256."""
