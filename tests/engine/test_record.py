@@ -1,7 +1,6 @@
 import hashlib
 import json
 import shutil
-import time
 
 import numpy as np
 import pyarrow as pa
@@ -77,8 +76,8 @@ def test_digests_are_the_bytes_of_the_letters():
     assert common(digests(catalog, np.array([0, 1, 2])), digests(catalog, np.array([42, 43]))) == 1
 
 
-def test_a_million_rows_are_recorded_in_a_moment(store, run, tmp_path):
-    count = 1_000_000
+def test_the_record_of_many_rows_is_a_fraction_of_their_catalogue(store, run, tmp_path):
+    count = 200_000
     ids = pa.array([f"{n:015x}" for n in range(count)])
     table = {
         name: pa.array([""]).take(pa.array(np.zeros(count, np.int32))) for name in ("dataset", "study_id", "modality")
@@ -96,9 +95,6 @@ def test_a_million_rows_are_recorded_in_a_moment(store, run, tmp_path):
     catalog.save_mapped(folder / "catalog.arrow")
     (folder / "store.json").write_text(json.dumps({**store.info, "scans": count}))
     large = type(store)(folder)
-    began = time.process_time()
-    write_record(run, large, {"pre-training": np.arange(0, 700_000), "test": np.arange(700_000, count)}, seed=0)
-    spent = time.process_time() - began
-    assert (run.path / "record.arrow").stat().st_size < 60e6
-    assert spent < 3  # 0.3 s on a calm machine
-    assert len(read_record(run).patients("test")) == 18_750
+    write_record(run, large, {"pre-training": np.arange(0, 140_000), "test": np.arange(140_000, count)}, seed=0)
+    assert (run.path / "record.arrow").stat().st_size < 12e6 < (folder / "catalog.arrow").stat().st_size / 1.7
+    assert len(read_record(run).patients("test")) == 3_750
