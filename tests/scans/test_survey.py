@@ -17,11 +17,11 @@ def test_a_dry_run_counts_what_prepare_would_write_and_writes_nothing(slices_fol
     before = sorted(tmp_path.rglob("*"))
     found = prepare(source, tmp_path / "out", workers=0, dry_run=True)
     assert sorted(tmp_path.rglob("*")) == before
-    assert (found.scans, found.patients, found.patients_known, found.masks) == (13, 7, True, 14)
-    assert found.labels == {"finding": {"no": 8, "yes": 6}} and found.shapes == ((24, 20),) * 3
+    assert (found.scans, found.patients, found.patients_known, found.masks) == (13, 7, True, 13)
+    assert found.labels == {"finding": {"no": 8, "yes": 5}} and found.shapes == ((24, 20),) * 3
     assert sum(found.skipped.values()) == 1 and "empty" in next(iter(found.skipped)) and found.equal == 2
     shown = str(found)
-    assert "13 scans of 7 patients, 2D, 14 with masks" in shown and "label finding: no 8, yes 6" in shown
+    assert "13 scans of 7 patients, 2D, 13 with masks" in shown and "label finding: no 8, yes 5" in shown
     assert "equal to a scan of another patient: 2" in shown and "Nothing was written." in shown
 
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, overload
 
+import numpy as np
+
 from scanlearn import __version__
 from scanlearn.catalog.pseudonyms import IDENTIFIERS, list_path, pseudonymise, stored_names, write_list
 from scanlearn.catalog.table import Catalog
@@ -24,7 +26,16 @@ from scanlearn.scans.geometry import FITS
 from scanlearn.scans.intensity import check_window
 from scanlearn.scans.journal import Journal
 from scanlearn.scans.part import Part, hold, look_after
-from scanlearn.scans.rows import SCAN_SECONDS, choose_grid, conformed_rows, digests, left_out, processes, read_headers
+from scanlearn.scans.rows import (
+    SCAN_SECONDS,
+    Header,
+    choose_grid,
+    conformed_rows,
+    digests,
+    left_out,
+    processes,
+    read_headers,
+)
 from scanlearn.scans.sources import ArraySource, FileSource, source_of
 from scanlearn.scans.store import VERSION, Store, open_store
 from scanlearn.scans.survey import Survey, bytes_below, survey
@@ -103,11 +114,15 @@ def prepare(  # type: ignore[misc]  # the options of both overloads are these
         reader.catalog.labels(target)  # an unknown column is refused before the work, not after it
     workers = processes(reader, workers)
     count = len(reader.catalog)
-    headers = Counter(header for _, header in track(read_headers(reader, workers, max_scan_seconds), count, "look"))
+    headers: Counter[Header] = Counter()
+    dims = np.zeros(count, np.uint8)
+    for row, header in track(read_headers(reader, workers, max_scan_seconds), count, "look"):
+        headers[header] += 1
+        dims[row] = len(header.shape)
     grid = choose_grid(headers, size, spacing, fit, settings["window"])
     settings |= {"size": grid.size, "spacing": grid.spacing, "spatial_dims": grid.dims}
     if dry_run:
-        return survey(reader, headers, grid, out, workers)
+        return survey(reader, np.flatnonzero(dims == grid.dims), headers, grid, out, workers)
     if out.exists() and _reusable(reader, out, settings, overwrite):
         say(f"{out} already holds these {count} scans with these settings; nothing to do.")
         look_after(out, keep=False)

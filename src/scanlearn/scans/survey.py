@@ -79,23 +79,32 @@ class Survey:
         return "\n".join([*lines, "Nothing was written."])
 
 
-def survey(reader: FileSource | ArraySource, headers: Counter[Header], grid: Grid, out: Path, workers: int) -> Survey:
-    """Count what the catalogue and the headers say, and measure a few scans. Nothing is written beside ``out``."""
-    catalog = reader.catalog
+def survey(
+    reader: FileSource | ArraySource,
+    rows: np.ndarray,
+    headers: Counter[Header],
+    grid: Grid,
+    out: Path,
+    workers: int,
+) -> Survey:
+    """Count what the catalogue and the headers say, and measure a few scans. Nothing is written beside ``out``.
+
+    rows: of the scans whose headers let them be used; only these are counted.
+    """
+    catalog = reader.catalog.take(rows)
     usable = {header: times for header, times in headers.items() if len(header.shape) == grid.dims}
     skipped: Counter[str] = Counter()
     for header, times in headers.items():
         if header not in usable:
             reason = header.reason or f"is {len(header.shape)}D among {grid.dims}D scans; prepare those apart."
             skipped[reason] += times
-    rows = _spread(len(catalog))
-    total = sum(usable.values())
+    sample = rows[_spread(len(rows))].tolist() if len(rows) else []
     voxels = sum(int(np.prod(header.shape)) * times for header, times in usable.items())
-    sampled, needed = _measure(reader, rows, grid, workers, total, voxels)
+    sampled, needed = _measure(reader, sample, grid, workers, len(rows), voxels)
     telling = telling_columns(catalog)
     masks = sum(path != "" for path in catalog.column("mask_path"))
     return Survey(
-        scans=total,
+        scans=len(rows),
         patients=len(pc.unique(catalog.array("patient_id"))),
         patients_known=catalog.patients_known,
         masks=masks if isinstance(reader, FileSource) else len(catalog) * (reader.mask(0) is not None),
