@@ -18,6 +18,7 @@ from scanlearn.networks.network import Network
 from scanlearn.weights.encoder import load_network
 
 HEAD, TASK = "head.safetensors", "task.json"
+FACTS = ("task", "classes", "multilabel", "input_size", "store_settings", "all_8bit", "mask_values")
 
 
 def save_head(head: nn.Module | dict[str, Tensor], folder: Path, facts: dict[str, Any]) -> None:
@@ -53,7 +54,16 @@ def load_trained(run: str | Path, device: torch.device | str = "cpu") -> Trained
         head = {name: tensor.to(device) for name, tensor in load_file(folder / HEAD).items()}
     except (SafetensorError, OSError) as error:
         raise ScanlearnError(f"The head of {run} cannot be read: fine-tune again.") from error
-    return Trained(network, head, read_json(folder / TASK, f"The {TASK} of {run}"))
+    facts = read_json(folder / TASK, f"The {TASK} of {run}")
+    absent = [name for name in FACTS if name not in facts]
+    if absent:
+        raise ScanlearnError(f"The {TASK} of {run} lacks {absent[0]!r}: it was changed by hand, so fine-tune again.")
+    if facts["task"] == "classify":
+        shapes = [tuple(head[name].shape) if name in head else None for name in ("head.1.weight", "head.1.bias")]
+        count = len(facts["classes"]) if isinstance(facts["classes"], list) else -1
+        if shapes != [(count, network.encoder.num_features), (count,)]:
+            raise ScanlearnError(f"The head of {run} does not fit its network and classes: fine-tune again.")
+    return Trained(network, head, facts)
 
 
 def probabilities(logits: Tensor, multilabel: bool) -> Tensor:
