@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 
-from scanlearn.cli import TAKES_SETTINGS, build_parser, split_settings
+from scanlearn.cli import TAKES_SETTINGS, parse, split_settings
 from scanlearn.engine.learner import build_learner
 from scanlearn.engine.recipe import load_recipe, parse_recipe, recipe_names, with_base
 from scanlearn.views.graph import ViewGraph
@@ -43,8 +43,7 @@ def test_every_test_that_is_named_exists(page):
 @page_by_page
 def test_every_command_has_the_options_it_uses(page):
     for verb, *arguments in commands(page):
-        rest, settings = split_settings(arguments) if verb in TAKES_SETTINGS else (arguments, {})
-        options = build_parser().parse_args([verb, *rest])[verb]
+        _, options, settings = parse([verb, *arguments])
         recipe = options.get("recipe") or f"finetune_{options.get('task')}"
         if verb in TAKES_SETTINGS and recipe in recipe_names():
             builds(load_recipe(recipe, settings))

@@ -642,22 +642,28 @@ def _plain_message(message: str, parser: Any) -> str:
     return first if first.endswith(".") else first + "."
 
 
+def parse(arguments: Sequence[str]) -> tuple[Callable[..., None], dict[str, Any], dict[str, Any]]:
+    """(verb, its options, settings of the recipe); unknown words are refused with the nearest known one."""
+    arguments = list(arguments)
+    settings: dict[str, Any] = {}
+    named = next((v for v in VERBS if arguments and v.__name__ == arguments[0]), None)
+    if named is not None:
+        rest = arguments[1:]
+        if named.__name__ in TAKES_SETTINGS and not {"--help", "-h"} & set(rest):
+            rest, settings = split_settings(rest)
+        arguments = [arguments[0], *gather_lists(named, rest)]
+    parsed = build_parser().parse_args(arguments)
+    verb = next(v for v in VERBS if v.__name__ == parsed.verb)
+    return verb, vars(parsed[parsed.verb].clone()), settings
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb. Returns 0, or 2 after an error that the person can put right (one sentence, no traceback)."""
     # Read when torch is loaded: waiting threads that spin cost up to 17 times on busy cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        settings: dict[str, Any] = {}
-        if arguments and arguments[0] in TAKES_SETTINGS and "--help" not in arguments and "-h" not in arguments:
-            rest, settings = split_settings(arguments[1:])
-            arguments = [arguments[0], *rest]
-        named = next((v for v in VERBS if arguments and v.__name__ == arguments[0]), None)
-        if named is not None:
-            arguments = [arguments[0], *gather_lists(named, arguments[1:])]
-        parsed = build_parser().parse_args(arguments)
-        verb = next(v for v in VERBS if v.__name__ == parsed.verb)
-        options = vars(parsed[parsed.verb].clone())
+        verb, options, settings = parse(arguments)
         verb(**options, **settings)
     except ScanlearnError as error:
         from scanlearn.console import console
