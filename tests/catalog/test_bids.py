@@ -51,6 +51,7 @@ def test_the_columns_of_participants_become_labels(bids, capsys):
     assert catalog.column("diagnosis") == ["patient", "patient", "", "", "", ""]
     said = capsys.readouterr().err
     assert "1 participants with scans are not in participants.tsv" in said and "no column of file names" not in said
+    assert "(.json 1)" in said  # the table is used, so it is not counted among what is left out
 
 
 def test_series_over_time_field_maps_derivatives_and_source_data_are_left_out_and_counted(bids, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 from scanlearn.catalog.bids import catalog_of_bids, is_bids, is_bids_table
@@ -56,8 +57,11 @@ def _of_folder(folder: Path, asked: Asked) -> Catalog:
         say("dataset.json lists no scans, so the folder is taken as it is.")
     _refuse_columns(folder, asked)
     listing = list_folder(folder)
+    bids = is_bids(listing.images)
+    if bids and (folder / "participants.tsv").is_file():
+        listing.others -= Counter({".tsv": 1})  # its columns become labels
     listing.tell()
-    if is_bids(listing.images):
+    if bids:
         _refuse_folder(folder, "BIDS names the patients (sub-01/)", asked)
         return catalog_of_bids(folder, listing.images, asked.patient)
     return catalog_of_files(folder, listing.images, asked.patient)

@@ -40,7 +40,7 @@ def finish(
     good = [item for item in items if not item.reason]
     bad = [item for item in items if item.reason]
     if not good:
-        raise ScanlearnError(f"None of the {len(items)} scans can be used. The first: {bad[0].reason}")
+        raise ScanlearnError(f"None of the {len(items)} scans can be used; the first {bad[0].reason}")
     rows = np.array([item.row for item in good])
     original = reader.catalog.take(rows).with_column("sha256", [item.digest for item in good])
     equal = equal_scans(original)
