@@ -6,7 +6,9 @@ in one shard (one file) of inner chunks of about 32 voxels per side.
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
@@ -19,10 +21,11 @@ from scanlearn.scans.places import place_of, reading
 
 INNER_SIDE = 32
 STACK_SHARD_BYTES = 32 << 20
-CACHE_BYTES = 128 << 20
+CACHE_BYTES = 32 << 20
 OPEN_ARRAYS = 1024
 # A disk gives random reads at its full speed only to many readers at once.
 FILE_READS = 32
+M_ARENA_MAX = -8  # of glibc's malloc.h
 
 GROUP_METADATA = '{"zarr_format": 3, "node_type": "group", "attributes": {}}\n'
 
@@ -75,6 +78,7 @@ class Arrays:
             self._open.update(zip(names, [found.result() for found in opening], strict=True))
 
     def _resources(self) -> ts.Context:
+        _one_heap()
         spec: dict[str, Any] = {
             "cache_pool": {"total_bytes_limit": int(self.cache_bytes)},
             "file_io_concurrency": {"limit": FILE_READS},
@@ -82,6 +86,18 @@ class Arrays:
         if self.threads is not None:
             spec["data_copy_concurrency"] = {"limit": self.threads}
         return ts.Context(spec)
+
+
+def _one_heap() -> None:
+    """Have all threads allocate from one heap, unless MALLOC_ARENA_MAX says otherwise.
+
+    glibc gives each thread a heap of its own, and what is freed in one is of no use to the others: with a cache of
+    32 MB, shuffled reads held 0.9 GB after 2,000 batches and went on growing; with one heap 0.2 GB, as fast.
+    """
+    if sys.platform == "linux" and "MALLOC_ARENA_MAX" not in os.environ:
+        libc = ctypes.CDLL(None)
+        if hasattr(libc, "mallopt"):
+            libc.mallopt(M_ARENA_MAX, 1)
 
 
 def read_into(targets: Sequence[np.ndarray], sources: Sequence[ts.TensorStore]) -> None:
