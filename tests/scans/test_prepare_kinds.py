@@ -104,12 +104,16 @@ def test_the_classes_of_masks_have_the_names_of_the_data_set(kind, tmp_path, cap
     assert prepare(tmp_path / "two.parquet", tmp_path / "two", workers=0).mask_classes == ["Anterior", "Posterior"]
 
 
-def test_a_value_without_a_name_keeps_its_number(tmp_path):
+@pytest.mark.parametrize(
+    ("label", "classes"),
+    [('"7": "Posterior"', ["Anterior", "2"]), ('"2": "background"', ["Anterior", "background 2"])],
+)
+def test_a_value_without_a_name_of_its_own_keeps_its_number(tmp_path, label, classes):
     (tmp_path / "data").mkdir()
     made = KINDS["decathlon"](tmp_path / "data")
     path = made.source / "dataset.json"
-    path.write_text(path.read_text().replace('"2": "Posterior"', '"7": "Posterior"'))
-    assert prepare(made.source, tmp_path / "store", workers=0).mask_classes == ["Anterior", "2"]
+    path.write_text(path.read_text().replace('"2": "Posterior"', label))
+    assert prepare(made.source, tmp_path / "store", workers=0).mask_classes == classes
 
 
 def test_in_a_mixed_tree_everything_is_read_left_out_by_name_or_noted(tmp_path, capsys):

@@ -166,7 +166,7 @@ def _intensity(good: list[Conformed], window: intensity.Window, all_8bit: bool) 
 def _class_names(values: list[int], names: dict[int, str]) -> list[str]:
     """What the values in the masks are called by the source; a value without a name, or with another's, is a number."""
     named = [names.get(value, str(value)) for value in values]
-    often = Counter(named)
+    often = Counter([*named, "background"])  # the name of 0
     return [name if often[name] == 1 else f"{name} {value}" for name, value in zip(named, values, strict=True)]
 
 
