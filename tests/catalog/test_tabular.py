@@ -171,7 +171,7 @@ def test_the_words_of_a_split_are_understood_and_others_refused(tmp_path):
     path = write(tmp_path / "t.csv", "image,split\na.png,Training\nb.png,validate\nc.png,test\n")
     assert Catalog.from_source(path).column("split") == ["train", "val", "test"]
     path = write(tmp_path / "t.csv", "image,split\na.png,fold 1\nb.png,fold 2\nc.png,\n")
-    with pytest.raises(ScanlearnError, match="column 'split' says something other .* in row 1;"):
+    with pytest.raises(ScanlearnError, match=r"column 'split' says something other .* in row 1;"):
         Catalog.from_source(path)
 
 

@@ -205,7 +205,7 @@ def test_nan_and_flat_scans_among_volumes_are_left_out(volumes_folder, tmp_path)
 def test_no_usable_scan_is_an_error_and_leaves_nothing_behind(tmp_path):
     (tmp_path / "in").mkdir()
     write_png(tmp_path / "in/a.png", np.zeros((5, 5), np.uint8))
-    with pytest.raises(ScanlearnError, match="None of the 1 scans can be used.*is constant"):
+    with pytest.raises(ScanlearnError, match=r"None of the 1 scans can be used.*is constant"):
         prepare(tmp_path / "in", tmp_path / "out")
     assert [p.name for p in tmp_path.iterdir()] == ["in"]
 

@@ -276,7 +276,7 @@ def principal_map(features: Sequence[Any] | np.ndarray) -> tuple[np.ndarray, np.
     Scans whose features are not finite (a run that diverged) are left out, which is said: their points are NaN.
     """
     x = np.asarray(features, np.float64)
-    finite = np.isfinite(x).all(axis=1)
+    finite = np.asarray(np.isfinite(x).all(axis=1))
     if not finite.all():
         warn(f"the features of {(~finite).sum()} of {len(x)} scans are not finite: they are left out of the map.")
     x = x[finite] - x[finite].mean(axis=0) if finite.any() else np.zeros((0, x.shape[1]))

@@ -92,7 +92,9 @@ LONGEST_REASON = 110  # characters
 def quarantine_table(quarantined: Sequence[Mapping[str, str]]) -> Table:
     """Why scans were left out when the store was made, and how many for each reason; reasons name no file."""
     found = kinds(item["reason"] for item in quarantined)
-    rows: list[list[Cell]] = [[shorten(why.rstrip("."), LONGEST_REASON, placeholder=" …"), f"{n:,}"] for n, why in found]
+    rows: list[list[Cell]] = [
+        [shorten(why.rstrip("."), LONGEST_REASON, placeholder=" …"), f"{n:,}"] for n, why in found
+    ]
     return Table("Scans left out when the store was made", ["reason", "scans"], rows)
 
 

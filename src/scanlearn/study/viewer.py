@@ -89,8 +89,8 @@ def volume_of(store: Store, cell: Path, row: int, title: str, device: Any) -> Vo
     affine = store.affine(row) @ np.diag([*step, 1.0])
     grey = (image[0].cpu().numpy() * 255).round().astype(np.uint8)
     parts = (grey, store.read_masks([row])[0], found)
-    texts = (nifti_text(part[:: step[0], :: step[1], :: step[2]], affine) for part in parts)
-    return Volume(title, *texts, centre=centre_of(parts[1], store.affine(row)))
+    image_text, truth, found_text = (nifti_text(p[:: step[0], :: step[1], :: step[2]], affine) for p in parts)
+    return Volume(title, image_text, truth, found_text, centre_of(parts[1], store.affine(row)))
 
 
 def centre_of(mask: np.ndarray, affine: np.ndarray) -> list[float]:
