@@ -259,3 +259,15 @@ def test_foreground_picks_evenly_among_the_classes_present(tmp_path):
     assert (voxels[4000:] == (4, 5)).all()
     rare = (voxels[:2000] == (8, 8)).all(axis=1)
     assert 0.45 < rare.mean() < 0.55 and (many[tuple(voxels[:2000][~rare].T)] == 1).all()
+
+
+@pytest.mark.parametrize("kind", ["volumes", "masks"])
+def test_voxels_that_were_deleted_are_missed_and_never_read_as_zeros(spoilable, kind):
+    store = open_store(spoilable)
+    for file in (spoilable / kind / store.catalog.column("scan_id")[3] / "c").rglob("*"):
+        if file.is_file():
+            file.unlink()
+    read = store.read if kind == "volumes" else store.read_masks
+    read([0])
+    with pytest.raises(ScanlearnError, match="cannot be read .*missing"):
+        read([3])

@@ -68,11 +68,9 @@ class Arrays:
         return found
 
     def _open_all(self, names: Sequence[str]) -> None:
-        # What is in the cache is believed, as a finished store never changes.
-        specs = [
-            {"driver": "zarr3", "kvstore": place_of(self.location, name), "recheck_cached_data": False}
-            for name in names
-        ]
+        # What is in the cache is believed, as a finished store never changes. A chunk that is gone is an error, not zeros.
+        options = {"driver": "zarr3", "recheck_cached_data": False, "fill_missing_data_reads": False}
+        specs = [{**options, "kvstore": place_of(self.location, name)} for name in names]
         with reading(self.location):
             opening = [ts.open(spec, read=True, open=True, context=self._context) for spec in specs]
             self._open.update(zip(names, [found.result() for found in opening], strict=True))
@@ -131,7 +129,13 @@ def create_array(
         "codecs": [sharding],
         "fill_value": 0,
     }
-    spec = {"driver": "zarr3", "kvstore": place_of(location, name), "metadata": metadata}
+    # Chunks of zeros are written like others, so that one that is missing was lost.
+    spec = {
+        "driver": "zarr3",
+        "kvstore": place_of(location, name),
+        "metadata": metadata,
+        "store_data_equal_to_fill_value": True,
+    }
     return ts.open(spec, create=True, delete_existing=True).result()
 
 
