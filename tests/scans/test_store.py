@@ -269,5 +269,5 @@ def test_voxels_that_were_deleted_are_missed_and_never_read_as_zeros(spoilable, 
             file.unlink()
     read = store.read if kind == "volumes" else store.read_masks
     read([0])
-    with pytest.raises(ScanlearnError, match="cannot be read .*missing"):
+    with pytest.raises(ScanlearnError, match=r"cannot be read .*missing"):
         read([3])
