@@ -4,7 +4,7 @@
 
 Made-up data, 2D and 3D in turn: 8-bit and then 16-bit pictures (what was written has to be converted on the way), and
 volumes with masks; some files are broken. A run is killed (SIGKILL) at a moment drawn evenly from the time that an
-unbroken run takes once it is imported; one in two is killed again while it goes on. Then it may finish, and every file
+unbroken run takes once its processes are started; one in two is killed again while it goes on. Then it may finish, and every file
 of its store must hold the same bytes as that of the unbroken run.
 """
 
@@ -68,17 +68,19 @@ def make_volumes(folder: Path, count: int = 24) -> None:
 
 
 def child(source: str, out: str) -> None:
-    """What is killed: one ``prepare``, in small shards. Says when it begins."""
+    """What is killed: one ``prepare``, in small shards. Says when it begins, with its processes started."""
     from scanlearn.scans import arrays, writers
     from scanlearn.scans.prepare import prepare
+    from scanlearn.scans.workers import run_in_order
 
     arrays.STACK_SHARD_BYTES, writers.FLUSH_SECONDS = SHARD_BYTES, FLUSH_SECONDS
+    list(run_in_order(abs, [[n] for n in range(8)], 2, seconds=600))
     print("begins", flush=True)
     prepare(source, out, workers=2)
 
 
 def run(source: Path, out: Path, kill_after: float | None = None) -> tuple[float, bool, str]:
-    """(seconds after the imports, killed, what it said) of one try; a failure is an error here."""
+    """(seconds after the start, killed, what it said) of one try; a failure is an error here."""
     command = [sys.executable, __file__, "--child", str(source), str(out)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
