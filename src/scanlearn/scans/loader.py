@@ -204,5 +204,7 @@ def _check(
         raise ScanlearnError(
             f"{int((~store.masked[rows]).sum())} of {len(rows)} scans have no mask; use only rows that have one."
         )
+    if foreground > 0:
+        _ = store.foreground  # a damaged one is refused now, and workers need not fetch it each for itself
     if labels is not None and len(labels) != len(store):
         raise ScanlearnError(f"There are {len(labels)} labels for {len(store)} rows of the store; give one for each.")

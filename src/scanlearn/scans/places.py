@@ -80,7 +80,8 @@ def reading(location: str) -> Iterator[None]:
     try:
         yield
     except (ValueError, RuntimeError, OSError, KeyError, IndexError, NotImplementedError) as error:
-        text = re.sub(r"^[A-Z_]+: ", "", str(error))
+        # "PERMISSION_DENIED: Unknown [http_response_code='403'] ..."
+        text = re.sub(r"^[A-Z_]+: ", lambda code: code[0].replace("_", " ").lower(), str(error))
         short = re.split(r"[<\n]| \[", text)[0].strip().rstrip(".:")
         raise ScanlearnError(
             f"The store {location} cannot be read ({short}); see that it is whole and within reach, and run the same "

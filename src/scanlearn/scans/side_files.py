@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from scanlearn.errors import ScanlearnError
-from scanlearn.files import read_json, replacing
+from scanlearn.files import read_json
 from scanlearn.scans.places import fetch, is_far
 
 VERSION = 2
@@ -52,8 +52,10 @@ def _fetch(location: str, name: str, path: Path) -> bool:
     content = fetch(location, name)
     if content is None:
         return False
-    with replacing(path) as temporary:
-        temporary.write_bytes(content)
+    # Worker processes may fetch the same file at once: each writes its own, and any of them will do.
+    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as temporary:
+        temporary.write(content)
+    Path(temporary.name).replace(path)
     return True
 
 
