@@ -27,6 +27,8 @@ OPEN_ARRAYS = 1024
 FILE_READS = 32
 M_ARENA_MAX = -8  # of glibc's malloc.h
 
+# For writing: chunks of zeros are written like others, so that one that is missing was lost.
+WHOLE = {"store_data_equal_to_fill_value": True}
 GROUP_METADATA = '{"zarr_format": 3, "node_type": "group", "attributes": {}}\n'
 
 _LITTLE = {"name": "bytes", "configuration": {"endian": "little"}}
@@ -129,13 +131,7 @@ def create_array(
         "codecs": [sharding],
         "fill_value": 0,
     }
-    # Chunks of zeros are written like others, so that one that is missing was lost.
-    spec = {
-        "driver": "zarr3",
-        "kvstore": place_of(location, name),
-        "metadata": metadata,
-        "store_data_equal_to_fill_value": True,
-    }
+    spec = {"driver": "zarr3", "kvstore": place_of(location, name), "metadata": metadata, **WHOLE}
     return ts.open(spec, create=True, delete_existing=True).result()
 
 

@@ -127,6 +127,8 @@ class SliceWriter:
             if self._masks.begun or any(item.masked for item in good):
                 shape = good[0].array.shape[1:]
                 zeros = np.zeros(shape, np.uint8)
+                if not self._masks.begun:  # the first mask: those before it had none
+                    self._masks.write_zeros(self._count, shape)
                 self._masks.write(self._count, np.stack([zeros if i.mask is None else i.mask for i in good]))
         for item in good:
             item.drop_arrays()
@@ -169,13 +171,19 @@ class Stack:
         return self._scans_per_shard(item.shape, dtype)
 
     def write(self, start: int, block: np.ndarray) -> None:
-        """Write scans ``start`` to ``start + len(block)``; what is before them is there already, or zero."""
+        """Write scans ``start`` to ``start + len(block)``; what is before them is there already."""
         if self._array is None:
             self._array = self._create(block.shape[1:], block.dtype)
         dtype = np.result_type(self._array.dtype.numpy_dtype, block.dtype)
         if dtype != self._array.dtype.numpy_dtype:
             self._array = self._widened(self._array, dtype, start)
         self._array[start : start + len(block)].write(block.astype(dtype, copy=False)).result()
+
+    def write_zeros(self, count: int, shape: Sequence[int]) -> None:
+        """Begin an array of bytes with ``count`` scans of zeros, shard by shard."""
+        step = self._scans_per_shard(shape, np.dtype(np.uint8))
+        for start in range(0, count, step):
+            self.write(start, np.zeros((min(step, count - start), *shape), np.uint8))
 
     def drop_older(self) -> None:
         """Remove every generation but the current one (and what a kill left of a newer one)."""
@@ -215,5 +223,5 @@ class Stack:
 
 
 def _open(store: Path, folder: str) -> ts.TensorStore:
-    spec = {"driver": "zarr3", "kvstore": place_of(str(store), folder)}
+    spec = {"driver": "zarr3", "kvstore": place_of(str(store), folder), **arrays.WHOLE}
     return ts.open(spec, open=True, read=True, write=True).result()
