@@ -152,7 +152,7 @@ def simulated_store(folder: Path, rows: int) -> Path:
     )
     grey = np.full(shard, 100, np.uint8)  # packs into next to nothing, but every chunk is there
     for start in range(0, rows, len(grey)):
-        images[start : start + len(grey)].write(grey[: rows - start]).result()
+        images[start : min(start + len(grey), rows)].write(grey[: rows - start]).result()
     return folder
 
 
