@@ -26,6 +26,9 @@ lint: .venv/.ready  ## style, types, and the direction of imports
 bench: .venv/.ready  ## speed against plain versions, outputs compared first
 	OMP_NUM_THREADS=1 $(BIN)/python bench/genesis_views.py
 	$(BIN)/python bench/training_step.py
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
+	OMP_NUM_THREADS=1 $(BIN)/python bench/patch_reads.py
+	OMP_NUM_THREADS=1 $(BIN)/python bench/shuffled_reads.py
 
 clean:
 	rm -rf .venv build dist demo-out src/*.egg-info

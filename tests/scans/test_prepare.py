@@ -52,7 +52,7 @@ def test_the_store_is_a_zarr_v3_group_in_shards_of_lz4(slices, volumes):
     for metadata in (volume, stack):
         codec = metadata["codecs"][0]
         assert metadata["zarr_format"] == 3 and codec["name"] == "sharding_indexed"
-        assert codec["configuration"]["codecs"][1]["configuration"]["cname"] == "lz4"
+        assert codec["configuration"]["codecs"][1]["configuration"]["cname"] == "lz4hc"
     assert stack["shape"] == [14, 1, 24, 20] and stack["codecs"][0]["configuration"]["chunk_shape"] == [1, 1, 24, 20]
     assert volume["codecs"][0]["configuration"]["chunk_shape"] == [1, 38, 21, 9]
 
