@@ -101,7 +101,9 @@ def test_a_table_without_file_names_is_refused(tmp_path):
 
 def test_missing_files_are_counted_and_the_first_is_told_by_its_number(small):
     (small.parent / "images/b.png").unlink()
-    with pytest.raises(ScanlearnError, match=r"1 of 2 files in column 'Image Path' of labels.csv .* the first is number 2;"):
+    with pytest.raises(
+        ScanlearnError, match=r"1 of 2 files in column 'Image Path' of labels.csv .* the first is number 2;"
+    ):
         Catalog.from_source(small)
     touch(small.parent, "images/b.png")
     (small.parent / "masks/a.png").unlink()

@@ -271,9 +271,7 @@ def test_a_folder_that_is_no_store_is_never_replaced(slices_folder, tmp_path):
 
 def test_the_number_of_processes_changes_nothing(slices_folder, volumes_folder, tmp_path):
     for folder in (slices_folder, volumes_folder):
-        none, two = (
-            prepare(folder, tmp_path / f"{workers}" / folder.name, workers=workers).path for workers in (0, 2)
-        )
+        none, two = (prepare(folder, tmp_path / f"{workers}" / folder.name, workers=workers).path for workers in (0, 2))
         assert contents(none) == contents(two)
 
 
