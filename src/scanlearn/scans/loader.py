@@ -6,7 +6,7 @@ import multiprocessing
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from scanlearn.errors import ScanlearnError
 from scanlearn.randomness import Draws, permutation
+from scanlearn.scans.places import surround, surroundings
 from scanlearn.scans.store import Store
 
 PREFETCH = 2
@@ -101,7 +102,7 @@ class Loader:
                 num_workers=self.workers,
                 multiprocessing_context=context,
                 prefetch_factor=PREFETCH,
-                worker_init_fn=_one_thread,
+                worker_init_fn=partial(_begin_worker, surroundings()),
             )
         )
 
@@ -178,8 +179,9 @@ def _order(seed: int, epoch: int, count: int) -> np.ndarray:
     return permutation(seed, epoch, count)
 
 
-def _one_thread(worker: int) -> None:
+def _begin_worker(variables: dict[str, str], worker: int) -> None:
     torch.set_num_threads(1)
+    surround(variables)
 
 
 def _check(

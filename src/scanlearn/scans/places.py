@@ -63,6 +63,18 @@ def _s3_settings(attempts: int) -> dict[str, Any]:
     return settings
 
 
+def surroundings() -> dict[str, str]:
+    """The variables that say how far stores are reached, for worker processes: their server may be older than some."""
+    return {name: value for name, value in os.environ.items() if name.startswith(("AWS_", "GOOGLE_", "TENSORSTORE_"))}
+
+
+def surround(variables: dict[str, str]) -> None:
+    """Make this process reach far stores as the one does that gave ``surroundings``."""
+    for name in surroundings().keys() - variables.keys():
+        del os.environ[name]
+    os.environ.update(variables)
+
+
 def fetch(location: str, name: str) -> bytes | None:
     """A small file of a far store, None where it has none. Raises ScanlearnError where the store is out of reach."""
     place = place_of(location, "", FIRST_ATTEMPTS)
