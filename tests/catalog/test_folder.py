@@ -7,17 +7,6 @@ from scanlearn.catalog.table import Catalog
 from scanlearn.errors import ScanlearnError
 
 
-@pytest.fixture
-def folder(tmp_path):
-    def make(*names):
-        for name in names:
-            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-            (tmp_path / name).touch()
-        return tmp_path
-
-    return make
-
-
 def test_every_image_file_is_a_scan(folder):
     root = folder("b.png", "a.jpeg", "c/d.nii.gz", "e.mha", "f.nrrd", "readme.txt")
     catalog = Catalog.from_source(root)

@@ -7,17 +7,6 @@ from scanlearn.catalog.listing import list_folder
 from scanlearn.errors import ScanlearnError
 
 
-@pytest.fixture
-def folder(tmp_path):
-    def make(*names):
-        for name in names:
-            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-            (tmp_path / name).touch()
-        return tmp_path
-
-    return make
-
-
 def test_hidden_files_are_left_out(folder):
     root = folder("b/x.png", "a.png", "._a.png", ".git/y.png", "__MACOSX/z.png", "notes.txt")
     found = list_folder(root)

@@ -4,7 +4,8 @@ import SimpleITK as sitk
 
 from scanlearn.errors import FileError
 from scanlearn.scans.formats import itk_headers
-from scanlearn.scans.read import read_header, read_scan
+from scanlearn.scans.read import read_scan
+from scans.refused import reasons_of
 
 VOLUME = np.random.default_rng(0).integers(0, 999, (4, 5, 6), dtype=np.uint16)  # (k, j, i)
 NAMES = ("v.mha", "v.mhd", "v.nrrd", "v.nhdr")
@@ -26,12 +27,7 @@ def edited(path, *pairs):
 
 
 def reason(path, **options):
-    reasons = []
-    for reader in (read_header, read_scan):
-        with pytest.raises(FileError) as caught:
-            reader(path, **options)
-        assert str(path.parent) not in caught.value.reason
-        reasons.append(caught.value.reason)
+    reasons = reasons_of(path, **options)
     assert reasons[0] == reasons[1]
     return reasons[0]
 

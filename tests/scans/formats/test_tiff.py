@@ -5,21 +5,11 @@ from PIL import Image
 
 from scanlearn.errors import FileError
 from scanlearn.scans.read import read_header, read_mask, read_scan
+from scans.refused import reason
 
 generator = np.random.default_rng(0)
 PICTURE = generator.integers(0, 256, (6, 9)).astype(np.uint8)
 STACK = generator.integers(-900, 900, (4, 6, 9), dtype=np.int16)  # (page, row, column)
-
-
-def reason(path, **options):
-    """The reason for which header and scan are refused; it does not name the place."""
-    reasons = []
-    for reader in (read_header, read_scan):
-        with pytest.raises(FileError) as caught:
-            reader(path, **options)
-        assert str(path.parent) not in caught.value.reason
-        reasons.append(caught.value.reason)
-    return reasons[1]
 
 
 @pytest.mark.parametrize("compression", [None, "zlib"])

@@ -6,18 +6,9 @@ import pytest
 from scanlearn.errors import FileError
 from scanlearn.scans.read import read_header, read_mask, read_scan
 from scans.made_files import write_ome_zarr
+from scans.refused import reason
 
 VOLUME = np.random.default_rng(0).integers(-900, 900, (4, 5, 6), dtype=np.int16)  # (z, y, x)
-
-
-def reason(path, **options):
-    reasons = []
-    for reader in (read_header, read_scan):
-        with pytest.raises(FileError) as caught:
-            reader(path, **options)
-        assert str(path.parent) not in caught.value.reason
-        reasons.append(caught.value.reason)
-    return reasons[1]
 
 
 def edited(path, file, change):
