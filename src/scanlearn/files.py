@@ -135,6 +135,10 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+class InUse(ScanlearnError):
+    """Another process has the lock."""
+
+
 def lock(file: IO[Any], path: Path) -> bool:
     """Lock an open file for this process until it is closed; the system lets go however the process ends.
 
@@ -142,12 +146,12 @@ def lock(file: IO[Any], path: Path) -> bool:
         False where the file system knows no locks (some network shares), so that nobody can tell.
 
     Raises:
-        ScanlearnError: another process has it.
+        InUse: another process has it.
     """
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise ScanlearnError(f"Another process is writing {path}: wait for it or choose another --out.") from error
+        raise InUse(f"Another process is writing {path}: wait for it or choose another --out.") from error
     except OSError as error:
         if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
             raise

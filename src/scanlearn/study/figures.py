@@ -209,23 +209,29 @@ def interval_figure(
     with matplotlib.rc_context(STYLE):
         figure, axes = _axes(3.3, 0.75 + 0.3 * len(rows))
         for i, (_, figures) in enumerate(rows):
-            value, low, high = (_number(figures.get(key)) for key in ("value", "low", "high"))
+            value, low, high = (plottable(figures.get(key)) for key in ("value", "low", "high"))
             last = i == len(rows) - 1 and len(rows) > 1
             colour = INK if last else ACCENT
             axes.plot([low, high], [i, i], color=colour, linewidth=2.2, alpha=0.45)
             axes.plot([value], [i], "D" if last else "o", color=colour, markersize=6)
         if reference is not None:
             axes.axvline(reference, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
-        axes.set_yticks(range(len(rows)), [short(label) for label, _ in rows], color=INK)
-        axes.set_ylim(len(rows) - 0.5, -0.5)
-        axes.grid(False, axis="y")
-        axes.xaxis.set_major_locator(MaxNLocator(5))
-        axes.set_xlabel(f"{name}, 95 % interval")
+        one_row_each(axes, [short(label) for label, _ in rows], f"{name}, 95 % interval")
         words = [f"{label} {number(f['value'])} ({number(f['low'])} to {number(f['high'])})." for label, f in rows]
         return svg(figure, f"{name} with 95 % intervals. " + " ".join(words))
 
 
-def _number(value: Any) -> float:
+def one_row_each(axes: Any, labels: Sequence[str], x_label: str) -> None:
+    """Rows 0, 1, ... from top to bottom with their names, over a numbered axis."""
+    axes.set_yticks(range(len(labels)), labels, color=INK)
+    axes.set_ylim(len(labels) - 0.5, -0.5)
+    axes.grid(False, axis="y")
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.set_xlabel(x_label)
+
+
+def plottable(value: Any) -> float:
+    """A figure for a diagram: NaN, which leaves a gap, for what is not known."""
     return float("nan") if value is None else float(value)
 
 

@@ -23,7 +23,8 @@ from scanlearn.errors import ScanlearnError
 from scanlearn.scans.store import Store
 from scanlearn.study.grid import Cell, Grid, Pretraining
 from scanlearn.study.plan import StudyPlan, minutes
-from scanlearn.tasks.finetune import choose_rows, finetune, target_labels
+from scanlearn.study.work import fine_tune
+from scanlearn.tasks.finetune import choose_rows, target_labels
 
 PRETRAINING_STEPS, FINETUNING_STEPS, LOG_EVERY = 12, 8, 4
 # A pre-training shortened to less than this share of its recipe's steps says nothing about the method.
@@ -114,28 +115,14 @@ def _cells(plan: StudyPlan, cells: list[Cell], store: Store, folder: Path) -> Co
     cell = max(cells, key=lambda c: len(choose_rows(store, column, c.labels, 0)))
     say(f"measuring the fine-tuning {cell.name}")
     method = plan.methods.get(cell.method)
-    mode = method.mode if method else "full"
     start = folder / cell.start.name if isinstance(cell.start, Pretraining) else cell.start
     settings = {**plan.finetuning, **(method.finetuning if method else {})}
     recipe = load_recipe(plan.recipe or f"finetune_{plan.task}", {k: v for k, v in settings.items() if k != "size"})
-    short = {**settings, "steps": FINETUNING_STEPS, "log_every": LOG_EVERY}
     begun = time.monotonic()
     with quietly():
-        finetune(
-            store,
-            plan.task,
-            init="none" if cell.from_scratch else start,
-            like=start,
-            out=folder / cell.name,
-            target=plan.target,
-            classes=plan.classes,
-            labels=cell.labels,
-            mode=mode,
-            recipe=plan.recipe,
-            settings=short,
-        )
+        fine_tune(plan, cell, store, start, folder / cell.name, steps=FINETUNING_STEPS, log_every=LOG_EVERY)
     whole = time.monotonic() - begun
-    if mode == "frozen":
+    if method and method.mode == "frozen":
         return Cost(0.0, 0, whole, size_of(folder / cell.name), len(cells))
     each = _seconds_per_step(folder / cell.name, recipe.batch_size)
     overhead = max(whole - FINETUNING_STEPS * each, 0.0)

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter, NullLocator
 
-from scanlearn.study.figures import COLOURS, INK, MARKERS, MUTED, STYLE, short, svg
+from scanlearn.study.figures import COLOURS, INK, MARKERS, MUTED, STYLE, one_row_each, plottable, short, svg
 from scanlearn.study.page import Picture, number
 
 
@@ -32,7 +32,7 @@ def label_figure(facts: Mapping[str, Any], means: Mapping[str, Any], *, name: st
             points = [(scans, means[c][method]) for c, scans in counts if method in means.get(c, {})]
             # Beside each other, not on each other: the marks of one label count stand in the order of the methods.
             x = np.array([scans for scans, _ in points]) * 1.035 ** (i - (len(shown) - 1) / 2)
-            value, low, high = (np.array([_number(f[key]) for _, f in points]) for key in ("value", "low", "high"))
+            value, low, high = (np.array([plottable(f[key]) for _, f in points]) for key in ("value", "low", "high"))
             style: Any = {"color": colours[method], "marker": MARKERS[i % len(MARKERS)], "markersize": 5}
             axes.errorbar(
                 x, value, (value - low, high - value), capsize=2.5, elinewidth=1, label=short(method, 30), **style
@@ -64,7 +64,7 @@ def difference_figure(rows: Sequence[tuple[str, Mapping[str, Any]]], *, name: st
         figure = Figure(figsize=(4.4, 0.8 + 0.3 * len(rows)), layout="constrained")
         axes = figure.add_subplot()
         for i, (_, found) in enumerate(rows):
-            value, low, high = (_number(found[key]) for key in ("value", "low", "high"))
+            value, low, high = (plottable(found[key]) for key in ("value", "low", "high"))
             # Filled where the interval leaves 0 out, so that it can be seen without colour.
             clear = bool(low > 0 or high < 0)
             axes.plot([low, high], [i, i], color=COLOURS[0], linewidth=2.2, alpha=0.5)
@@ -72,11 +72,7 @@ def difference_figure(rows: Sequence[tuple[str, Mapping[str, Any]]], *, name: st
                 [value], [i], "o", color=COLOURS[0], markersize=6, markerfacecolor=COLOURS[0] if clear else "white"
             )
         axes.axvline(0, color=MUTED, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
-        axes.set_yticks(range(len(rows)), [short(label, 34) for label, _ in rows], color=INK)
-        axes.set_ylim(len(rows) - 0.5, -0.5)
-        axes.grid(False, axis="y")
-        axes.xaxis.set_major_locator(MaxNLocator(5))
-        axes.set_xlabel(f"difference in {name}, 95 % interval")
+        one_row_each(axes, [short(label, 34) for label, _ in rows], f"difference in {name}, 95 % interval")
         told = [f"{label}: {number(f['value'])} ({number(f['low'])} to {number(f['high'])})." for label, f in rows]
         return svg(figure, f"Difference in {name} to the twin from scratch. " + " ".join(told))
 
@@ -112,7 +108,3 @@ def ranks_figure(ranks: Mapping[str, Any]) -> Picture:
         groups = "; ".join(", ".join(group) for group in ranks["groups"]) or "none"
         told = ", ".join(f"{name} {place:.2f}" for name, place in ranks["ranks"].items())
         return svg(figure, f"Mean ranks, 1 is best: {told}. Methods that do not differ from each other: {groups}.")
-
-
-def _number(value: Any) -> float:
-    return float("nan") if value is None else float(value)

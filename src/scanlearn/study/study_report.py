@@ -13,8 +13,11 @@ import yaml
 from scanlearn import __version__
 from scanlearn.console import say
 from scanlearn.engine.recipe_file import read_yaml
-from scanlearn.engine.run_folder import write_atomic, write_json
+from scanlearn.engine.record import read_record
+from scanlearn.engine.run_folder import RunFolder, write_json
 from scanlearn.errors import ScanlearnError
+from scanlearn.files import write_atomic
+from scanlearn.networks.network import Network
 from scanlearn.scans.store import Store
 from scanlearn.study import cases, looks
 from scanlearn.study.analysis import NAMES, analyse
@@ -22,7 +25,7 @@ from scanlearn.study.collect import collect
 from scanlearn.study.export import latex_table, results_csv
 from scanlearn.study.facts import Facts, read_facts
 from scanlearn.study.figures import dots_figure, map_figure
-from scanlearn.study.grid import Cell, Grid, Pretraining, folder_of
+from scanlearn.study.grid import Cell, Grid, folder_of
 from scanlearn.study.page import Cell as TableCell
 from scanlearn.study.page import Command, Measured, Panel, Strip, Table, count, measured, number, render
 from scanlearn.study.plan import StudyPlan
@@ -53,6 +56,7 @@ def page(plan: StudyPlan, grid: Grid, store: Store, out: Path, facts: dict[str, 
         cell for cell in grid.cells if result_of(out, cell) is not None and cell.labels == facts["labels"][-1]["asked"]
     ]
     best = facts["verdicts"].get(str(facts["labels"][-1]["asked"]), {}).get("best")
+    pretrained = finished_pretrainings(grid, out)
     return render(
         "study.html.jinja",
         title=f"{plan.target or 'Segmentation'} · {store.path.name}",
@@ -69,8 +73,8 @@ def page(plan: StudyPlan, grid: Grid, store: Store, out: Path, facts: dict[str, 
         cases=case_strips(plan, store, out, last, best),
         legend=plan.task == "segment",
         viewer=volume_viewer(plan, store, out, last, best),
-        features=feature_panels(plan, grid, store, out),
-        restored=restored_strips(grid, store, out),
+        features=feature_panels(plan, pretrained, store),
+        restored=restored_strips(pretrained, store),
         checks=check_sentences(grid, store, out),
         parts_table=split_table(store),
         failed=facts["failed"],
@@ -249,27 +253,26 @@ def case_strips(plan: StudyPlan, store: Store, out: Path, cells: list[Cell], bes
 def volume_viewer(plan: StudyPlan, store: Store, out: Path, cells: list[Cell], best: str | None) -> Viewer | None:
     """The worst and best volume of the case strips, for the viewer; None where there is nothing to turn."""
     cell = next((c for c in cells if c.method == best), None)
-    if plan.task != "segment" or store.spatial_dims != 3 or cell is None:
+    if plan.task != "segment" or cell is None:
         return None
     return viewer_of(store, folder_of(out, cell))
 
 
-def finished_pretrainings(grid: Grid, out: Path) -> list[tuple[Pretraining, Facts]]:
-    """The first pre-training of each method, with its facts."""
+def finished_pretrainings(grid: Grid, out: Path) -> list[tuple[str, Facts, Network]]:
+    """The first pre-training of each method: its title, its facts, its network."""
     first = [p for p in grid.pretrainings if p.seed == 0 and result_of(out, p) is not None]
-    return [(p, read_facts(folder_of(out, p))) for p in first]
+    found = [(p.name.rpartition("-seed")[0], read_facts(folder_of(out, p))) for p in first]
+    return [(title, facts, looks.trained_network(facts)) for title, facts in found]
 
 
-def feature_panels(plan: StudyPlan, grid: Grid, store: Store, out: Path) -> list[Panel]:
+def feature_panels(plan: StudyPlan, pretrained: list[tuple[str, Facts, Network]], store: Store) -> list[Panel]:
     """Maps of each pre-trained network's features, coloured by label, by source and by patient where these say something."""
     found = []
-    for pretraining, facts in finished_pretrainings(grid, out):
-        network = looks.trained_network(facts)
+    for title, facts, network in pretrained:
         sample = looks.embed_sample(facts, store, network, plan.target)
         if sample is None or not np.isfinite(sample.features).all():
             continue
         points, shares = looks.principal_map(sample.features)
-        title = pretraining.name.rpartition("-seed")[0]
         for what, groups in colourings(store, sample):
             picture = map_figure(points, groups, shares.tolist(), what=what)
             found.append(Panel(f"{title}, by {what}", picture, f"{len(sample.rows)} scans, pooled features (PCA)."))
@@ -290,12 +293,11 @@ def colourings(store: Store, sample: Any) -> list[tuple[str, list[str]]]:
     return found
 
 
-def restored_strips(grid: Grid, store: Store, out: Path) -> list[Strip]:
+def restored_strips(pretrained: list[tuple[str, Facts, Network]], store: Store) -> list[Strip]:
     """What each pre-training was shown and, where it restores, what it makes of it."""
     strips = []
-    for pretraining, facts in finished_pretrainings(grid, out):
-        title = pretraining.name.rpartition("-seed")[0]
-        found, _ = looks.view_strips(facts, store, looks.trained_network(facts))
+    for title, facts, network in pretrained:
+        found, _ = looks.view_strips(facts, store, network)
         strips += [Strip(f"{title}: {strip.title.lower()}", strip.pictures, strip.columns) for strip in found[:2]]
     return strips
 
@@ -314,7 +316,7 @@ def check_sentences(grid: Grid, store: Store, out: Path) -> list[str]:
         for task in tasks:
             if result_of(out, task) is None:
                 continue
-            record = read_facts(folder_of(out, task)).record
+            record = read_record(RunFolder(folder_of(out, task)))
             if record is None or part not in record.parts:
                 raise ScanlearnError(f"{task.name} does not list its scans: delete its folder and run the study again.")
             runs += 1

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from scanlearn.engine.run_folder import RunFolder
 from scanlearn.scans.store import Store
 from scanlearn.tasks.segment import read_unit, segment_image
-from scanlearn.tasks.trained import load_trained
+from scanlearn.tasks.trained import Trained, load_trained
 
 LONGEST = 192  # voxels per side that a page carries; longer sides are thinned out
 MOST_BYTES = 6 << 20  # of all volumes of a page, compressed
@@ -53,8 +53,11 @@ class Viewer:
 
 def viewer_of(store: Store, cell: Path, *, device: Any = "cpu") -> Viewer | None:
     """The worst and the best test case of a segmentation cell in 3D; None in 2D, or where they are too large for a page."""
-    volumes = [volume for row, title in worst_and_best(cell) if (volume := volume_of(store, cell, row, title, device))]
-    if store.spatial_dims != 3 or not volumes or sum(v.size for v in volumes) > MOST_BYTES * 4 // 3:
+    if store.spatial_dims != 3:
+        return None
+    trained = load_trained(RunFolder(cell).path, device)
+    volumes = [volume_of(store, trained, row, title, device) for row, title in worst_and_best(cell)]
+    if not volumes or sum(v.size for v in volumes) > MOST_BYTES * 4 // 3:
         return None
     program = (resources.files("scanlearn") / "study" / "vendor" / "niivue.umd.js.gz").read_bytes()
     return Viewer(volumes, base64.b64encode(program).decode(), secrets.token_urlsafe(12))
@@ -75,13 +78,10 @@ def worst_and_best(cell: Path) -> list[tuple[int, str]]:
     ]
 
 
-def volume_of(store: Store, cell: Path, row: int, title: str, device: Any) -> Volume | None:
+def volume_of(store: Store, trained: Trained, row: int, title: str, device: Any) -> Volume:
     """Segment one scan again with the cell's network; what it finds is what was tested."""
     import torch
 
-    if store.spatial_dims != 3:
-        return None
-    trained = load_trained(RunFolder(cell).path, device)
     with torch.no_grad():
         image = read_unit(store, row, torch.device(device))
         found = segment_image(trained.network, image, trained.facts["input_size"])

@@ -6,9 +6,6 @@ releases however the process ends; what is finished has its result file, and wha
 
 from __future__ import annotations
 
-import fcntl
-import json
-import os
 import shutil
 import time
 import traceback
@@ -22,6 +19,7 @@ from scanlearn.engine.checkpoint import checkpoints
 from scanlearn.engine.pretrain import pretrain
 from scanlearn.engine.run_folder import RunFolder, write_json
 from scanlearn.errors import Interrupted, ScanlearnError
+from scanlearn.files import InUse, lock, read_json
 from scanlearn.scans.store import Store, open_store
 from scanlearn.study.grid import Cell, Grid, Pretraining, build_grid, folder_of
 from scanlearn.study.page import without_paths
@@ -71,7 +69,7 @@ def result_of(out: Path, task: Task) -> dict[str, Any] | None:
     file = folder / "results.json" if isinstance(task, Cell) else folder / "encoder" / "encoder.json"
     if not file.is_file():
         return None
-    found = json.loads(file.read_text(encoding="utf-8"))
+    found = read_json(file, f"The {file.name} of {task.name}")
     return found if isinstance(task, Cell) or found["notes"].get("finished") else None
 
 
@@ -79,7 +77,7 @@ def failure_of(out: Path, task: Task) -> str | None:
     """The sentence that a task, or the pre-training that it needs, failed with, or None."""
     file = beside(out, task, FAILED)
     if file.is_file():
-        return json.loads(file.read_text(encoding="utf-8"))["error"]
+        return read_json(file, file.name)["error"]
     start = task.start if isinstance(task, Cell) else None
     return failure_of(out, start) if isinstance(start, Pretraining) else None
 
@@ -123,7 +121,7 @@ def attempt(out: Path, plan: StudyPlan, task: Task, store: Store) -> bool:
 def run_pretraining(out: Path, task: Pretraining, store: Store) -> None:
     """Pre-train once, without the patients of the validation and test parts."""
     folder, settings = folder_of(out, task), task.overrides
-    steps = json.loads((out / STEPS).read_text(encoding="utf-8")) if (out / STEPS).is_file() else {}
+    steps = read_json(out / STEPS, STEPS) if (out / STEPS).is_file() else {}
     if task.name in steps:
         settings["steps"] = steps[task.name]
     resume = ready(folder)
@@ -136,14 +134,22 @@ def run_cell(out: Path, plan: StudyPlan, cell: Cell, store: Store) -> dict[str, 
     """Fine-tune and test one cell."""
     folder = folder_of(out, cell)
     start = folder_of(out, cell.start) if isinstance(cell.start, Pretraining) else cell.start
-    method = plan.methods.get(cell.method)
-    mode = method.mode if method else "full"
     resume = ready(folder)
+    say(f"\ncell {cell.name}" + (" (going on)" if resume else ""))
+    results = fine_tune(plan, cell, store, start, folder, resume=resume)
+    drop_what_no_one_reads(folder)
+    return results
+
+
+def fine_tune(
+    plan: StudyPlan, cell: Cell, store: Store, start: Path | str, folder: Path, *, resume: bool = False, **changes: Any
+) -> dict[str, Any]:
+    """The fine-tuning of a cell into ``folder``; ``changes`` are settings that a measurement shortens it by."""
+    method = plan.methods.get(cell.method)
     settings = {"checkpoint_every": CHECKPOINT_EVERY, **plan.finetuning, **(method.finetuning if method else {})}
     if method and method.transfer != "whole":
         settings["network.transfer"] = method.transfer
-    say(f"\ncell {cell.name}" + (" (going on)" if resume else ""))
-    results = finetune(
+    return finetune(
         store,
         plan.task,
         init="none" if cell.from_scratch else start,
@@ -152,14 +158,12 @@ def run_cell(out: Path, plan: StudyPlan, cell: Cell, store: Store) -> dict[str, 
         target=plan.target,
         classes=plan.classes,
         labels=cell.labels,
-        mode=mode,
+        mode=method.mode if method else "full",
         recipe=plan.recipe,
         seed=cell.seed,
         resume=resume,
-        settings=settings,
+        settings={**settings, **changes},
     )
-    drop_what_no_one_reads(folder)
-    return results
 
 
 def ready(folder: Path) -> bool:
@@ -193,13 +197,9 @@ def fail(out: Path, task: Task, error: Exception, store: Store) -> None:
 def claimed(path: Path) -> Iterator[bool]:
     """Hold the lock file ``path``; gives False where another process holds it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
+    with path.open("ab") as file:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            yield False
-            return
-        yield True
-    finally:
-        os.close(handle)
+            mine = lock(file, path)
+        except InUse:
+            mine = False
+        yield mine
