@@ -156,6 +156,7 @@ def pretrain(
     workers: int = 0,
     strategy: Literal["auto", "ddp", "fsdp"] = "auto",
     timeout: float = 1800.0,
+    words: str | None = None,
     **settings: Any,
 ) -> None:
     """Train a network on unlabelled scans. Any setting of the recipe is an option too: --optimizer.lr 0.01 --steps 500
@@ -171,6 +172,7 @@ def pretrain(
         workers: processes that read; 0 reads in a thread beside the training.
         strategy: how several devices share the work (start them with torchrun or SLURM).
         timeout: seconds without a batch after which reading counts as hung.
+        words: a table that `scanlearn discover` wrote, for recipes that learn from words.
     """
     from scanlearn.console import next_command
     from scanlearn.engine.pretrain import pretrain as run
@@ -186,6 +188,7 @@ def pretrain(
         workers=workers,
         strategy=strategy,
         timeout=timeout,
+        words=words,
         settings=settings,
     )
     if result.stopped:

@@ -15,6 +15,7 @@ from scanlearn.engine.run_folder import RunFolder
 from scanlearn.engine.train import Result, Training, total_steps, train
 from scanlearn.errors import ScanlearnError
 from scanlearn.scans.store import Store, open_store
+from scanlearn.scans.words import Words, open_words
 
 
 def pretrain(
@@ -29,6 +30,7 @@ def pretrain(
     workers: int = 0,
     strategy: str = "auto",
     timeout: float = TIMEOUT,
+    words: str | Path | None = None,
     settings: dict[str, Any] | None = None,
 ) -> Result:
     """Train a network on the unlabelled scans of a prepared store.
@@ -44,6 +46,7 @@ def pretrain(
         workers: reading processes; 0 reads in a thread.
         strategy: auto | ddp | fsdp; several ranks come from torchrun or SLURM.
         timeout: seconds without a batch after which reading counts as hung.
+        words: the table that ``discover`` wrote, for recipes with ``patches: words``; the run keeps a copy.
         settings: recipe settings to change, ``{"optimizer.lr": 0.01}``.
     """
     store = store if isinstance(store, Store) else open_store(store)
@@ -52,17 +55,22 @@ def pretrain(
     if not isinstance(recipe, Recipe):
         recipe = resumed_recipe(Path(out), recipe, settings) if resume else load_recipe(recipe, settings)
     fit_to_store(recipe, store)
-    training = Training(rows=rows_of(store, part), parts=parts_in_play(store, part))
+    table = words_of(recipe, store, RunFolder(out), words, part, resume)
+    rows = rows_of(store, part) if table is None else table.patches().rows
+    training = Training(rows=rows, parts=parts_in_play(store, part), words=table)
     steps = total_steps(recipe, len(training.rows))
     patients = store.catalog.count_patients(training.rows)
     if first_launched():
-        who = f"{len(training.rows):,} scans of {patients:,} patients"
+        what = "scans" if table is None else f"crops of {table.count} words"
+        who = f"{len(training.rows):,} {what} of {patients:,} patients"
         say(f"{recipe.name}: {who}, {steps:,} steps of {recipe.batch_size}.")
         if not store.catalog.patients_known:
             warn("the store has no patient column: every scan counts as a patient of its own, so leaks cannot be seen.")
         if recipe.licence_notice:
             say(f"note: {recipe.licence_notice}")
-    training.notes = {"method": recipe.name, "scans": len(training.rows), "patients": patients, "part": part}
+    training.notes = {"method": recipe.name, "scans": len(np.unique(rows)), "patients": patients, "part": part}
+    if table is not None:
+        training.notes |= {"words": table.count, "crops": len(rows)}
     return train(
         recipe,
         store,
@@ -86,6 +94,37 @@ def resumed_recipe(out: Path, name: str | Path, settings: dict[str, Any] | None)
     if load_recipe(name).name != recipe.name:
         raise ScanlearnError(f"{out} was begun with the recipe {recipe.name!r}, not {name!r}: name that one to go on.")
     return recipe
+
+
+def words_of(
+    recipe: Recipe, store: Store, run: RunFolder, words: str | Path | None, part: str, resume: bool
+) -> Words | None:
+    """The table of words of a run that learns from one; tells the objective ``words`` how many there are.
+
+    A run that is resumed has its own copy; one that is given again must be the same.
+    """
+    if recipe.patches != "words":
+        if words is not None:
+            raise ScanlearnError(f"Recipe {recipe.name!r} reads random patches and takes no words: leave --words out.")
+        if "words" in recipe.objectives:
+            raise ScanlearnError(
+                "The objective 'words' needs labelled crops: set patches: words and give --words WORDS."
+            )
+        return None
+    if part != "train":
+        raise ScanlearnError("Words are discovered among the training patients: leave --part out.")
+    kept = open_words(run.words, store) if resume and run.words.is_dir() else None
+    if words is None and kept is None:
+        raise ScanlearnError(
+            f"Recipe {recipe.name!r} learns from a table of words: make one with `scanlearn discover {store.path} --out "
+            "WORDS` and give it with --words WORDS."
+        )
+    table = kept or open_words(words, store)  # type: ignore[arg-type]
+    if kept is not None and words is not None and not kept.same_as(open_words(words, store)):
+        raise ScanlearnError(f"{run.path} was begun with another table of words than {words}: leave --words out.")
+    if "words" in recipe.objectives:
+        recipe.objectives["words"]["classes"] = table.count
+    return table
 
 
 def rows_of(store: Store, part: str) -> np.ndarray:

@@ -97,6 +97,7 @@ class Recipe:
     spatial_dims: int = 2
     channels: int = 1  # of the network's input; a grey store feeds a network of three by repeating
     size: list[int] | None = None  # patch read from the store; null reads whole (2D) scans
+    patches: str = "random"  # random places of the scans | words, the crops of a table that `scanlearn discover` made
     steps: int = 1000
     epochs: int | None = None  # instead of steps: passes over the training scans
     batch_size: int = 64  # global, over all devices and accumulated parts
@@ -148,6 +149,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "log_every": (1, 1e12),
     "checkpoint_every": (0, 1e12),
 }
+PATCHES = ("random", "words")
 LARGEST = 1e300  # of any other number
 NESTED = 32
 
@@ -165,7 +167,20 @@ def load_recipe(name_or_path: str | Path, overrides: dict[str, Any] | None = Non
         override(data, key, value)
     if "steps" in (overrides or {}) and "epochs" not in (overrides or {}):
         data["epochs"] = None  # who asks for steps means steps, also where the recipe counts passes over the data
-    return parse_recipe(data)
+    recipe = parse_recipe(data)
+    if "steps" in (overrides or {}) and "stages" not in (overrides or {}) and recipe.stages:
+        recipe.stages = stretched(recipe.stages, int((overrides or {})["steps"]))
+        recipe.steps = sum(stage.steps for stage in recipe.stages)
+    return recipe
+
+
+def stretched(stages: list[Stage], steps: int) -> list[Stage]:
+    """The same stages in the same proportions over ``steps`` steps, each one step at least."""
+    total, ends = sum(stage.steps for stage in stages), [0]
+    for i in range(len(stages)):
+        share = steps * sum(stage.steps for stage in stages[: i + 1]) / total
+        ends.append(max(round(share), ends[-1] + 1))
+    return [Stage(ends[i + 1] - ends[i], stage.weights) for i, stage in enumerate(stages)]
 
 
 def parse_recipe(data: dict[str, Any]) -> Recipe:
@@ -183,6 +198,8 @@ def parse_recipe(data: dict[str, Any]) -> Recipe:
     data["network"] = network
     recipe = _parse(Recipe, data, "")
     _check_numbers(recipe.to_dict(), "")
+    if recipe.patches not in PATCHES:
+        raise unknown("kind of patches", recipe.patches, PATCHES)
     if not recipe.objectives:
         raise ScanlearnError(f"Recipe {recipe.name!r} has no objectives, so there is nothing to learn.")
     if recipe.stages and sum(stage.steps for stage in recipe.stages) != recipe.steps:

@@ -52,6 +52,7 @@ class RunFolder:
     results = property(lambda self: self.path / "results.json")
     checkpoints = property(lambda self: self.path / "checkpoints")
     encoder = property(lambda self: self.path / "encoder")
+    words = property(lambda self: self.path / "words")
     report = property(lambda self: self.path / "report.html")
 
     def create(self, resume: bool) -> None:

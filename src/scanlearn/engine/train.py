@@ -36,6 +36,7 @@ from scanlearn.randomness import Draws
 from scanlearn.scans.intensity import to_unit
 from scanlearn.scans.loader import Loader
 from scanlearn.scans.store import Store
+from scanlearn.scans.words import Words, copy_words
 from scanlearn.views.graph import ViewGraph
 from scanlearn.weights.encoder import initialise, save_network, verify_export
 
@@ -47,6 +48,7 @@ class Training:
     rows: np.ndarray
     labels: np.ndarray | None = None  # indexed by store row
     masks: bool = False
+    words: Words | None = None  # ``rows`` are then those of its training crops, one for each
     parts: dict[str, np.ndarray] = field(default_factory=dict)  # all parts in play, checked to share no patient
     notes: dict[str, Any] = field(default_factory=dict)  # for encoder.json and the report
 
@@ -174,6 +176,7 @@ def _train(
             masks=training.masks,
             foreground=recipe.foreground,
             labels=training.labels,
+            patches=training.words.patches() if training.words else None,
         )
 
     # ---------------------------------------------------------------- the loop
@@ -218,7 +221,9 @@ def _train(
                 progress.report(step, rate)
             if recipe.monitor.every >= 0 and (step % every_look == 0 or step == 1 or step == steps):
                 if monitor is None:
-                    monitor = Monitor(store, training.rows, recipe.monitor.scans, seed, make_views.input_size)
+                    monitor = Monitor(
+                        store, np.unique(training.rows), recipe.monitor.scans, seed, make_views.input_size
+                    )
                 look(monitor, wrapped, fabric, log, progress, step, make_views.pair(views))
             if step % every_check == 0 or ending_now:
                 if log is not None:
@@ -242,6 +247,8 @@ def write_facts(run: RunFolder, recipe: Recipe, store: Store, training: Training
     """The record of the data, environment.json and, last, recipe.yaml, which makes the folder that of a run."""
     try:
         write_record(run, store, training.parts, facts["seed"])
+        if training.words is not None:
+            copy_words(training.words, run.words)
     except OSError as error:
         raise WriteError("The catalogue of the run", run.path, error) from error
     write_json(run.environment, facts)
@@ -272,6 +279,11 @@ def total_steps(recipe: Recipe, scans: int) -> int:
     return recipe.steps
 
 
+def is_image(name: str) -> bool:
+    """Whether an entry of the views is a view: masks and targets ("rotated.quarter_turns") are none."""
+    return name != "mask" and "." not in name
+
+
 class Views:
     """From a raw batch to named views on the device: intensities to [0, 1], then the recipe's view graph."""
 
@@ -292,11 +304,11 @@ class Views:
         draws = Draws.for_step(self.seed, batch["step"], batch["position"], self.device)
         mask = batch["mask"][:, None] if "mask" in batch else None
         views = self.graph(image, draws, mask)
-        return {k: v.contiguous(memory_format=self.layout) if k != "mask" else v for k, v in views.items()}
+        return {k: v.contiguous(memory_format=self.layout) if is_image(k) else v for k, v in views.items()}
 
     def pair(self, views: dict[str, Tensor]) -> tuple[Tensor, Tensor] | None:
         """Two views of the same scans, for alignment and uniformity."""
-        names = [name for name in views if name != "mask"]
+        names = [name for name in views if is_image(name)]
         return (views[names[0]], views[names[1]]) if len(names) > 1 else None
 
 

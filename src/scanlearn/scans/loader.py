@@ -16,7 +16,9 @@ from torch.utils.data import DataLoader, Dataset
 from scanlearn.errors import ScanlearnError
 from scanlearn.randomness import Draws, permutation
 from scanlearn.scans.places import surround, surroundings
-from scanlearn.scans.store import Store
+from scanlearn.scans.resample import resample
+from scanlearn.scans.store import Box, Store
+from scanlearn.scans.words import Patches
 
 PREFETCH = 2
 
@@ -38,11 +40,13 @@ class Loader:
         masks: also give the masks.
         foreground: probability that a patch is centred on a voxel of a mask class, chosen evenly among those present.
         labels: array indexed by row.
+        patches: boxes to read instead of random ones, one for each entry of ``rows``; the walk is then over them. Where
+            a box has another size than ``size`` it is resampled to it, and ``image`` is float32.
 
     Each batch is a dict with, for the n samples of this rank:
         ``step`` int; ``position`` int64 (n,) in the global batch; ``row`` int64 (n,); ``image`` (n, C, *size) in the
         store's dtype; ``low``, ``high`` float32 (n,), the values that ``to_unit`` takes; with ``masks`` ``mask`` int64
-        (n, *size); with ``labels`` ``label`` (n, ...).
+        (n, *size); with ``labels`` ``label`` (n, ...); with ``patches`` ``word`` int64 (n,).
     """
 
     def __init__(
@@ -61,14 +65,17 @@ class Loader:
         masks: bool = False,
         foreground: float = 0.0,
         labels: np.ndarray | None = None,
+        patches: Patches | None = None,
     ):
         rows = np.asarray(rows, dtype=np.int64)
         size = None if size is None else tuple(int(n) for n in size)
+        if patches is not None:
+            _check_patches(patches, rows, size, masks, foreground)
         _check(store, rows, size, batch_size, world_size, masks, foreground, labels)
         self.start, self.stop, self.workers = start, stop, workers
         share = batch_size // world_size
         positions = np.arange(rank * share, (rank + 1) * share)
-        self.steps = Steps(store, rows, size, batch_size, positions, seed, masks, foreground, labels)
+        self.steps = Steps(store, rows, size, batch_size, positions, seed, masks, foreground, labels, patches)
 
     def __len__(self) -> int:
         return max(self.stop - self.start, 0)
@@ -121,17 +128,25 @@ class Steps(Dataset[Batch]):
         masks: bool,
         foreground: float,
         labels: np.ndarray | None,
+        patches: Patches | None = None,
     ):
         self.store, self.rows, self.size, self.batch_size, self.positions = store, rows, size, batch_size, positions
         self.seed, self.masks, self.foreground, self.labels = seed, masks, foreground, labels
+        self.patches = patches
+        # Told by the whole table, so that every batch has the same type.
+        self.resampled = patches is not None and bool((patches.sides != np.array(size)).any())
 
     def __getitem__(self, step: int) -> Batch:
-        rows = self.rows_at(step)
-        boxes = None if self.size is None else self.boxes_at(step, rows)
+        items = self.items_at(step)
+        rows = self.rows[items]
+        boxes = self._boxes(step, items)
         low, high = self.store.window(rows)
         size = self.store.shape(int(rows[0])) if self.size is None else self.size
-        image = np.empty((len(rows), self.store.channels, *size), self.store.dtype)
-        self.store.read(rows, boxes, image)
+        image = np.empty((len(rows), self.store.channels, *size), np.float32 if self.resampled else self.store.dtype)
+        if self.resampled:
+            self._read_resampled(rows, boxes, low, high, image)
+        else:
+            self.store.read(rows, boxes, image)
         batch: Batch = {
             "step": step,
             "position": torch.from_numpy(self.positions),
@@ -144,19 +159,40 @@ class Steps(Dataset[Batch]):
             batch["mask"] = torch.from_numpy(np.stack(self.store.read_masks(rows, boxes)).astype(np.int64))
         if self.labels is not None:
             batch["label"] = torch.as_tensor(self.labels[rows])
+        if self.patches is not None:
+            batch["word"] = torch.from_numpy(self.patches.words[items])
         return batch
 
     def rows_at(self, step: int) -> np.ndarray:
         """int64 (n,): the rows of the store at this step."""
+        return self.rows[self.items_at(step)]
+
+    def items_at(self, step: int) -> np.ndarray:
+        """int64 (n,): which entries of ``rows`` are visited at this step."""
         times = step * self.batch_size + self.positions
         count = len(self.rows)
-        rows = np.empty(len(times), np.int64)
+        items = np.empty(len(times), np.int64)
         for epoch in np.unique(times // count):
             now = times // count == epoch
-            rows[now] = self.rows[_order(self.seed, int(epoch), count)[times[now] % count]]
-        return rows
+            items[now] = _order(self.seed, int(epoch), count)[times[now] % count]
+        return items
 
-    def boxes_at(self, step: int, rows: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    def _boxes(self, step: int, items: np.ndarray) -> list[Box] | None:
+        if self.patches is not None:
+            starts = self.patches.starts[items]
+            return list(zip(starts, starts + self.patches.sides[items], strict=True))
+        return None if self.size is None else self.boxes_at(step, self.rows[items])
+
+    def _read_resampled(
+        self, rows: np.ndarray, boxes: list[Box] | None, low: np.ndarray, high: np.ndarray, out: np.ndarray
+    ) -> None:
+        """Crops of different sizes brought to one; clipped to the window first, as metal must not bleed into tissue."""
+        assert self.size is not None
+        for i, crop in enumerate(self.store.read(rows, boxes)):
+            clipped = torch.from_numpy(np.clip(crop.astype(np.float32), low[i], high[i]))
+            out[i] = resample(clipped[None], self.size)[0].numpy()
+
+    def boxes_at(self, step: int, rows: np.ndarray) -> list[Box]:
         """The patch of each sample: anywhere inside the scan; a scan smaller than the patch lies in its middle."""
         assert self.size is not None
         size = np.array(self.size)
@@ -182,6 +218,19 @@ def _order(seed: int, epoch: int, count: int) -> np.ndarray:
 def _begin_worker(variables: dict[str, str], worker: int) -> None:
     torch.set_num_threads(1)
     surround(variables)
+
+
+def _check_patches(
+    patches: Patches, rows: np.ndarray, size: tuple[int, ...] | None, masks: bool, foreground: float
+) -> None:
+    if size is None:
+        raise ScanlearnError(
+            "Patches of a table of words need the size that they are brought to: set the recipe's size."
+        )
+    if not np.array_equal(rows, patches.rows):
+        raise ScanlearnError("The rows and the patches of a loader are not about the same scans: give patches.rows.")
+    if masks or foreground > 0:
+        raise ScanlearnError("Patches of a table of words come without masks: leave masks and foreground out.")
 
 
 def _check(

@@ -7,11 +7,11 @@ import math
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from scanlearn.errors import ScanlearnError
 from scanlearn.randomness import Draws
+from scanlearn.scans.resample import resample as resample
 from scanlearn.views.op import VIEWS, Op, Params
 
 
@@ -23,27 +23,6 @@ def full_size(size: int | Sequence[int], dims: int, who: str) -> tuple[int, ...]
             f"{who}: size {size} does not fit an image with {dims} spatial axes; give {dims} numbers >= 1."
         )
     return whole
-
-
-def resample(x: Tensor, size: Sequence[int], antialias: bool = True) -> Tensor:
-    """Linear resampling of float x (N, C, *spatial), 2D or 3D, to ``size``; pixel edges (not centres) are aligned.
-
-    With ``antialias`` the filter widens where the image shrinks, as in Pillow's ``resize``. The 3D form filters two
-    axes and then the third, which is exact because linear resampling is separable.
-    """
-    size = tuple(size)
-    if tuple(x.shape[2:]) == size:
-        return x
-    if x.dim() == 4:
-        return F.interpolate(x, size, mode="bilinear", antialias=antialias, align_corners=False)
-    n, c, i, j, k = x.shape
-    if (j, k) != size[1:]:
-        plane = x.reshape(n, c * i, j, k)
-        x = F.interpolate(plane, size[1:], mode="bilinear", antialias=antialias, align_corners=False)
-    x = x.reshape(n, c, i, size[1] * size[2])
-    if i != size[0]:
-        x = F.interpolate(x, (size[0], x.shape[3]), mode="bilinear", antialias=antialias, align_corners=False)
-    return x.reshape(n, c, *size)
 
 
 def cut(x: Tensor, start: Sequence[int], side: Sequence[int]) -> Tensor:
