@@ -42,3 +42,17 @@ def test_a_frozen_encoder_keeps_weights_and_statistics():
     loss.backward()
     assert all(p.grad is None for p in learner.network.encoder.parameters())
     assert all(torch.equal(v, before[k]) for k, v in learner.network.encoder.state_dict().items())
+
+
+def test_a_hidden_layer_stands_between_features_and_outputs_and_trains():
+    learner = small_learner({"classify": {"classes": 3, "view": "query", "hidden": 5}})
+    objective = learner.objectives["classify"]
+    step = step_of(learner, two_views(4))
+    w = {name: value.detach().double().numpy() for name, value in objective.head.state_dict().items()}
+    assert list(w) == ["1.weight", "1.bias", "3.weight", "3.bias"] and w["1.weight"].shape[0] == 5
+    hidden = (step.pooled("query").detach().double().numpy() @ w["1.weight"].T + w["1.bias"]).clip(min=0)
+    expected = hidden @ w["3.weight"].T + w["3.bias"]
+    assert objective.logits(step).detach().numpy() == pytest.approx(expected, abs=1e-5)
+    loss, _ = learner(two_views(4), {"step": 0, "label": torch.tensor([0, 1, 2, 1])}, {"classify": 1.0})
+    loss.backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in objective.head.parameters())

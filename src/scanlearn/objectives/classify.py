@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -20,7 +22,7 @@ def masked_bce(logits: Tensor, labels: Tensor) -> Tensor:
 
 @OBJECTIVES.register("classify")
 class Classify(Objective):
-    """Linear head on the pooled features.
+    """A linear head on the pooled features, or one with a hidden layer.
 
     Args:
         network: its encoder gives the features.
@@ -29,6 +31,7 @@ class Classify(Objective):
         view: the view that is classified.
         label_smoothing: share of the target spread over all classes.
         dropout: on the pooled features.
+        hidden: units of a dense layer with ReLU before the outputs (Models Genesis: 1,024); None for a linear head.
     """
 
     def __init__(
@@ -40,20 +43,28 @@ class Classify(Objective):
         view: str = "image",
         label_smoothing: float = 0.0,
         dropout: float = 0.0,
+        hidden: int | None = None,
     ):
         super().__init__()
         self.multilabel, self.view, self.label_smoothing = multilabel, view, label_smoothing
-        linear = nn.Linear(network.encoder.num_features, classes)
-        nn.init.zeros_(linear.bias)
-        self.head = nn.Sequential(nn.Dropout(dropout), linear)
+        widths = [network.encoder.num_features, *([] if hidden is None else [hidden]), classes]
+        layers: list[nn.Module] = [nn.Dropout(dropout)]
+        for before, after in pairwise(widths):
+            linear = nn.Linear(before, after)
+            nn.init.zeros_(linear.bias)
+            layers += [linear, nn.ReLU()]
+        self.head = nn.Sequential(*layers[:-1])
 
     def logits(self, step: Step) -> Tensor:
         """(N, K), float32."""
         return self.head(step.pooled(self.view)).float()
 
-    def forward(self, step: Step) -> Tensor:
-        logits, labels = self.logits(step), step.batch["label"]
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Mean over the labelled scans; logits (N, K), labels (N,) with -1, or (N, K) with NaN, where there is none."""
         with full_precision(logits):
             if self.multilabel:
                 return masked_bce(logits, labels.to(torch.float32))
             return F.cross_entropy(logits, labels.long(), label_smoothing=self.label_smoothing, ignore_index=-1)
+
+    def forward(self, step: Step) -> Tensor:
+        return self.loss(self.logits(step), step.batch["label"])

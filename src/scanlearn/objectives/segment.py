@@ -21,6 +21,7 @@ class Segment(Objective):
         mask: name of the mask in the views, int64 (N, 1, *spatial); spatial views move it with the image.
         dice, cross_entropy: weights of the two terms.
         batch_dice: sum over the batch before the ratio (steadier when a class is missing from many patches).
+        smooth: added above and below the line of the ratio. Models Genesis fine-tunes with 1, Dice alone.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class Segment(Objective):
         dice: float = 1.0,
         cross_entropy: float = 1.0,
         batch_dice: bool = True,
+        smooth: float = 1e-5,
     ):
         super().__init__()
         if network.decoder is None:
@@ -40,6 +42,7 @@ class Segment(Objective):
         from monai.losses import DiceCELoss
 
         self.view, self.mask, self.classes = view, mask, classes
+        self.dice, self.cross_entropy, self.batch_dice, self.smooth = dice, cross_entropy, batch_dice, smooth
         self.loss = DiceCELoss(
             include_background=False,
             to_onehot_y=True,
@@ -47,8 +50,8 @@ class Segment(Objective):
             lambda_dice=dice,
             lambda_ce=cross_entropy,
             batch=batch_dice,
-            smooth_nr=1e-5,
-            smooth_dr=1e-5,
+            smooth_nr=smooth,
+            smooth_dr=smooth,
         )
 
     def forward(self, step: Step) -> Tensor:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
@@ -38,8 +39,17 @@ class Trained:
     facts: dict[str, Any]
 
     def class_logits(self, pooled: Tensor) -> Tensor:
-        """Logits (N, K) of pooled features (N, num_features): the linear head."""
-        return pooled.float() @ self.head["head.1.weight"].T + self.head["head.1.bias"]
+        """Logits (N, K) of pooled features (N, num_features), by the head's linear layers with ReLU between them."""
+        first, *others = layers_of(self.head)
+        x = F.linear(pooled.float(), *first)
+        for layer in others:
+            x = F.linear(F.relu(x), *layer)
+        return x
+
+
+def layers_of(head: dict[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
+    """(weight, bias) of the head's linear layers in order: one, or two where it has a hidden layer."""
+    return [(head[f"{name}.weight"], head[f"{name}.bias"]) for name in ("head.1", "head.3") if f"{name}.weight" in head]
 
 
 def load_trained(run: str | Path, device: torch.device | str = "cpu") -> Trained:
@@ -59,11 +69,22 @@ def load_trained(run: str | Path, device: torch.device | str = "cpu") -> Trained
     if absent:
         raise ScanlearnError(f"The {TASK} of {run} lacks {absent[0]!r}: it was changed by hand, so fine-tune again.")
     if facts["task"] == "classify":
-        shapes = [tuple(head[name].shape) if name in head else None for name in ("head.1.weight", "head.1.bias")]
         count = len(facts["classes"]) if isinstance(facts["classes"], list) else -1
-        if shapes != [(count, network.encoder.num_features), (count,)]:
+        if not leads_to(head, network.encoder.num_features, count):
             raise ScanlearnError(f"The head of {run} does not fit its network and classes: fine-tune again.")
     return Trained(network, head, facts)
+
+
+def leads_to(head: dict[str, Tensor], width: int, classes: int) -> bool:
+    """Whether a head of unknown origin takes ``width`` features to that many classes."""
+    names = {"head.1.weight", "head.1.bias"}
+    if set(head) not in (names, names | {"head.3.weight", "head.3.bias"}):
+        return False
+    for weight, bias in layers_of(head):
+        if weight.ndim != 2 or weight.shape[1] != width or bias.shape != weight.shape[:1]:
+            return False
+        width = len(weight)
+    return width == classes
 
 
 def probabilities(logits: Tensor, multilabel: bool) -> Tensor:
