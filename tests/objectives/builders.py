@@ -46,14 +46,21 @@ def step_of(learner: Learner, views: dict[str, Tensor], number: int = 0, **batch
     return Step(learner.network, views, {"step": number, **batch}, learner.seed)
 
 
-def two_steps_of_gradients(objectives: dict[str, Any], world_size: int, batch_norm: dict[str, Any]) -> list[Tensor]:
-    """Loss and gradients of two steps on this rank's part of a fixed global batch, averaged over ranks."""
+def two_steps_of_gradients(
+    objectives: dict[str, Any], world_size: int, batch_norm: dict[str, Any], **batch: Tensor
+) -> list[Tensor]:
+    """Loss and gradients of two steps on this rank's part of a fixed global batch of 8, averaged over ranks.
+
+    ``batch``: what else the batch holds; a name with a dot is a target of a view.
+    """
     learner = small_learner(objectives, world_size, **batch_norm)
     results = []
     for number in range(2):
-        views = {name: own_part(view) for name, view in two_views(8, seed=number).items()}
+        own = {name: own_part(values) for name, values in {**two_views(8, seed=number), **batch}.items()}
+        views = {name: values for name, values in own.items() if name in ("query", "key") or "." in name}
+        rest = {name: values for name, values in own.items() if name not in views}
         learner.zero_grad()
-        loss, _ = learner(views, {"step": number}, dict.fromkeys(objectives, 1.0))
+        loss, _ = learner(views, {"step": number, **rest}, dict.fromkeys(objectives, 1.0))
         loss.backward()
         grads = [p.grad for p in learner.parameters() if p.grad is not None]
         value = loss.detach().clone()

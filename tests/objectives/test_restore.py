@@ -1,13 +1,15 @@
 import numpy as np
 import pytest
 import torch
-from builders import RESTORE, small_learner, two_steps_of_gradients, two_views
+from builders import RESTORE, small_learner, step_of, two_steps_of_gradients, two_views
 
 from ranks import on_ranks
 from scanlearn.errors import ScanlearnError
 from scanlearn.networks.encoder import build_encoder
 from scanlearn.networks.network import Network
-from scanlearn.objectives.restore import Restore, restoration_error
+from scanlearn.objectives.restore import Restore, changed_voxels, restoration_error
+
+MASKED = {"restore": {**RESTORE["restore"], "region": "masked"}}
 
 
 @pytest.mark.parametrize("loss", ["mse", "mae"])
@@ -71,5 +73,69 @@ def test_unknown_settings_are_refused_with_the_nearest():
 def test_two_ranks_give_the_loss_and_gradients_of_one_process(tmp_path):
     alone = two_steps_of_gradients(RESTORE, 1, {"batch_norm": "split", "batch_norm_groups": 2})
     for rank in on_ranks(tmp_path, two_steps_of_gradients, RESTORE, 2, {"batch_norm": "local"}):
+        for ours, theirs in zip(alone, rank, strict=True):
+            torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
+
+
+# ---------------------------------------------------------------- only what was masked
+
+
+@pytest.mark.parametrize("loss", ["mse", "mae"])
+def test_error_of_the_masked_region_equals_the_plain_loop_over_changed_voxels(loss):
+    view, target, restored = (torch.rand(2, 3, 3, 4, dtype=torch.float64) for _ in range(3))
+    view[:, :, 1:] = target[:, :, 1:]  # the first row differs
+    view[1, 2, 2, 3] += 0.5  # and one voxel, in one of its channels
+    total = count = 0
+    for n in range(2):
+        for i in range(3):
+            for j in range(4):
+                if view[n, :, i, j].tolist() != target[n, :, i, j].tolist():
+                    count += 3
+                    away = [abs(a - b) for a, b in zip(restored[n, :, i, j], target[n, :, i, j], strict=True)]
+                    total += sum(a.item() ** 2 if loss == "mse" else a.item() for a in away)
+    changed = changed_voxels(view, target)
+    assert count == 3 * (2 * 4 + 1) and changed.shape == (2, 1, 3, 4)
+    assert restoration_error(restored, target, loss, changed).item() == pytest.approx(total / count, abs=1e-12)
+
+
+def test_a_batch_in_which_nothing_was_masked_costs_nothing_and_has_finite_gradients():
+    learner = small_learner(MASKED)
+    views = two_views(2)
+    loss, _ = learner({"query": views["key"], "key": views["key"]}, {"step": 0}, {"restore": 1.0})
+    loss.backward()
+    assert loss.item() == 0 and all((p.grad == 0).all() for p in learner.parameters())
+
+
+def test_only_masked_voxels_send_gradients_to_the_restored_image():
+    learner, views = small_learner(MASKED), two_views(2)
+    views["query"] = views["key"].clone()
+    views["query"][:, :, 4:8, 4:8] = 0.5
+    step = step_of(learner, views)
+    image = step.restored("query")
+    image.retain_grad()
+    learner.objectives["restore"](step).backward()
+    inside = torch.zeros(2, 1, 16, 16, dtype=torch.bool)
+    inside[:, :, 4:8, 4:8] = True
+    assert (image.grad[inside] != 0).all() and (image.grad[~inside] == 0).all()
+
+
+def test_all_voxels_count_unless_said_otherwise():
+    network = small_learner(RESTORE).network
+    assert Restore(network).region == "all"
+    with pytest.raises(ScanlearnError, match="did you mean 'masked'"):
+        Restore(network, region="mask")
+
+
+def masked_steps(world_size, batch_norm):
+    """Two steps; the second half of the global batch has a quarter of the masked voxels that the first half has."""
+    views = two_views(8)
+    query = views["key"].clone()
+    query[:4, :, :8, :8], query[4:, :, :4, :4] = 0.5, 0.5
+    return two_steps_of_gradients(MASKED, world_size, batch_norm, query=query, key=views["key"])
+
+
+def test_two_ranks_with_unequal_masks_give_the_loss_and_gradients_of_one_process(tmp_path):
+    alone = masked_steps(1, {"batch_norm": "split", "batch_norm_groups": 2})
+    for rank in on_ranks(tmp_path, masked_steps, 2, {"batch_norm": "local"}):
         for ours, theirs in zip(alone, rank, strict=True):
             torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)

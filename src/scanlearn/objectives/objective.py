@@ -8,12 +8,16 @@ import torch
 from torch import Tensor, nn
 
 from scanlearn.networks.network import Network
+from scanlearn.networks.norm import SplitBatchNorm, set_batch_norm
 from scanlearn.objectives.step import Step
 from scanlearn.registry import Registry
 
 OBJECTIVES = Registry(
     "objective",
-    modules=tuple(f"scanlearn.objectives.{name}" for name in ("momentum_contrast", "restore", "classify", "segment")),
+    modules=tuple(
+        f"scanlearn.objectives.{name}"
+        for name in ("momentum_contrast", "restore", "words", "classify", "segment")
+    ),
 )
 
 
@@ -41,8 +45,19 @@ class Objective(nn.Module):
 
 
 def build_objective(name: str, settings: dict[str, object], network: Network) -> Objective:
-    """Build the objective called ``name``; unknown names and settings are refused with the nearest known one."""
-    return OBJECTIVES.build(name, settings, network)
+    """Build the objective called ``name``; unknown names and settings are refused with the nearest known one.
+
+    Batch norms of its heads are made those of the network (local, split or synchronised), as a head stands on maps of
+    the same batch.
+    """
+    objective = OBJECTIVES.build(name, settings, network)
+    for part in network.modules():
+        if isinstance(part, nn.SyncBatchNorm):
+            return nn.SyncBatchNorm.convert_sync_batchnorm(objective)
+        if isinstance(part, SplitBatchNorm):
+            set_batch_norm(objective, "split", part.groups)
+            break
+    return objective
 
 
 def full_precision(x: Tensor) -> AbstractContextManager[None]:

@@ -1,7 +1,8 @@
 """Restoration: give back the clean scan that a distorted view was made from.
 
 Models Genesis (Zhou et al., MICCAI 2019; spec_genesis §2), in-painting and context restoration differ only in their
-views; DiRA and Semantic Genesis add other objectives beside this one.
+views; DiRA and Semantic Genesis add other objectives beside this one. Context encoders (Pathak et al., CVPR 2016) count
+only what was masked: ``region: masked``.
 """
 
 from __future__ import annotations
@@ -12,13 +13,28 @@ from torch import Tensor
 from scanlearn.errors import ScanlearnError, unknown
 from scanlearn.networks.network import Network
 from scanlearn.objectives.objective import OBJECTIVES, Objective, full_precision
+from scanlearn.objectives.ranks import gather
 from scanlearn.objectives.step import Step
 
 
-def restoration_error(restored: Tensor, target: Tensor, loss: str = "mse") -> Tensor:
-    """Mean over all voxels of the batch of ``(restored - target)^2`` (mse) or ``|restored - target|`` (mae)."""
+def restoration_error(restored: Tensor, target: Tensor, loss: str = "mse", changed: Tensor | None = None) -> Tensor:
+    """Mean over the voxels of the batch of ``(restored - target)^2`` (mse) or ``|restored - target|`` (mae).
+
+    restored, target (N, C, *spatial). ``changed``, bool (N, 1, *spatial), leaves all other voxels out; with none left the
+    error is 0. Ranks have different numbers of changed voxels, so each divides its sum by the ranks' mean number: the
+    mean over ranks, which the engine makes, is then the mean over the changed voxels of the global batch.
+    """
     difference = restored - target
-    return difference.square().mean() if loss == "mse" else difference.abs().mean()
+    error = difference.square() if loss == "mse" else difference.abs()
+    if changed is None:
+        return error.mean()
+    count = gather(changed.sum(dtype=torch.float32)[None]).mean() * target.shape[1]
+    return (error * changed).sum() / count.clamp(min=torch.finfo(torch.float32).tiny)
+
+
+def changed_voxels(view: Tensor, target: Tensor) -> Tensor:
+    """bool (N, 1, *spatial): where the view differs from its target in any channel."""
+    return (view != target).any(dim=1, keepdim=True)
 
 
 @OBJECTIVES.register("restore")
@@ -30,6 +46,8 @@ class Restore(Objective):
         view, target: names of the distorted and of the clean view.
         loss: ``mse`` (all published systems) or ``mae``.
         activation: ``sigmoid`` for targets in [0, 1] (the published default), ``none`` for normalised targets.
+        region: ``all`` voxels, or only those ``masked``, which are those that differ between the two views. With
+            ``accumulate`` the mean is taken in each part of the batch.
     """
 
     def __init__(
@@ -40,6 +58,7 @@ class Restore(Objective):
         target: str = "clean",
         loss: str = "mse",
         activation: str = "sigmoid",
+        region: str = "all",
     ):
         super().__init__()
         if network.decoder is None:
@@ -48,7 +67,9 @@ class Restore(Objective):
             raise unknown("restoration loss", loss, ["mse", "mae"])
         if activation not in ("sigmoid", "none"):
             raise unknown("restoration activation", activation, ["sigmoid", "none"])
-        self.view, self.target, self.loss, self.activation = view, target, loss, activation
+        if region not in ("all", "masked"):
+            raise unknown("restoration region", region, ["all", "masked"])
+        self.view, self.target, self.loss, self.activation, self.region = view, target, loss, activation, region
 
     def restored(self, step: Step) -> Tensor:
         """The restored image, (N, C, *spatial), float32."""
@@ -65,4 +86,5 @@ class Restore(Objective):
                 )
             # A collapsed network paints one grey value: its output hardly varies (users' most common complaint).
             step.log("restored_std", restored.std())
-            return restoration_error(restored, target, self.loss)
+            changed = changed_voxels(step.view(self.view), target) if self.region == "masked" else None
+            return restoration_error(restored, target, self.loss, changed)
