@@ -13,8 +13,8 @@ from scanlearn.objectives.objective import OBJECTIVES, Objective
 from scanlearn.objectives.step import Step
 
 
-@OBJECTIVES.register("rotation")
-class Rotation(Objective):
+@OBJECTIVES.register("four_turns")
+class FourTurns(Objective):
     """By how many quarter turns was this image turned? Every image is shown in all four positions."""
 
     def __init__(self, network: Network, *, view: str = "image"):
@@ -26,15 +26,15 @@ class Rotation(Objective):
         turned = torch.cat([images.rot90(turns, (2, 3)) for turns in range(4)])
         turns = torch.arange(4, device=images.device).repeat_interleave(len(images))
         logits = self.head(step.network.pooled(turned)).float()  # (4N, 4)
-        step.log("rotation_accuracy", (logits.argmax(1) == turns).float().mean())
+        step.log("four_turns_accuracy", (logits.argmax(1) == turns).float().mean())
         return nn.functional.cross_entropy(logits, turns)
 
 
 RECIPE = """
-name: rotation
+name: four_turns
 views: {image: {ops: [random_resized_crop: {size: 64, scale: [0.5, 1.0]}]}}
 network: {encoder: {name: resnet18, width: 32}}
-objectives: {rotation: {weight: 1.0, view: image}}
+objectives: {four_turns: {weight: 1.0, view: image}}
 optimizer: {name: adam, lr: 0.001}
 batch_size: 32
 steps: 200

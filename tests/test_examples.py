@@ -34,13 +34,13 @@ def test_a_method_in_one_file_trains_and_leaves_an_encoder(tmp_path, example):
     result = pretrain(image_store(tmp_path), recipe, tmp_path / "run")
     lines = RunFolder(tmp_path / "run").read_metrics("train")
     assert [line["step"] for line in lines] == [1, 2, 3, 4]
-    assert all(line["rotation"] == line["loss"] and 0 <= line["rotation_accuracy"] <= 1 for line in lines)
+    assert all(line["four_turns"] == line["loss"] and 0 <= line["four_turns_accuracy"] <= 1 for line in lines)
     assert load_encoder(tmp_path / "run").num_features == result.network.encoder.num_features == 256
 
 
 def test_the_recipe_of_the_example_is_one_as_it_stands(example):
     recipe = parse_recipe(yaml.safe_load(example.RECIPE))
-    assert list(recipe.objectives) == ["rotation"]
+    assert list(recipe.objectives) == ["four_turns"]
     assert sum(bool(line.strip()) for line in EXAMPLE.read_text().splitlines()) < 40
 
 
