@@ -12,25 +12,54 @@ def batch_norm(stem: str, channels: int) -> Tensors:
     return [(f"{stem}.{name}", shape) for name, shape in {**sizes, "num_batches_tracked": ()}.items()]
 
 
-def torchvision_resnet(blocks: list[int], bottleneck: bool, in_channels: int = 3) -> Tensors:
-    """Names and shapes of torchvision's ResNets without ``fc``."""
+def resnet(blocks: list[int], bottleneck: bool, in_channels: int = 3, dims: int = 2, shortcut: str = "B") -> Tensors:
+    """Names and shapes of torchvision's ResNets without ``fc``; with 1 channel in 3D, those of MedicalNet."""
     expansion = 4 if bottleneck else 1
-    tensors: Tensors = [("conv1.weight", (64, in_channels, 7, 7)), *batch_norm("bn1", 64)]
+    tensors: Tensors = [("conv1.weight", (64, in_channels, *[7] * dims)), *batch_norm("bn1", 64)]
     inside = 64
     for stage, count in enumerate(blocks):
         width = 64 * 2**stage
         outside = width * expansion
         for number in range(count):
             stem = f"layer{stage + 1}.{number}"
-            convolutions = [(width, inside, 1, 1), (width, width, 3, 3), (outside, width, 1, 1)]
+            convolutions = [(width, inside, 1), (width, width, 3), (outside, width, 1)]
             if not bottleneck:
-                convolutions = [(width, inside, 3, 3), (width, width, 3, 3)]
-            for index, shape in enumerate(convolutions, 1):
-                tensors += [(f"{stem}.conv{index}.weight", shape), *batch_norm(f"{stem}.bn{index}", shape[0])]
-            if number == 0 and inside != outside:
-                tensors += [(f"{stem}.downsample.0.weight", (outside, inside, 1, 1))]
+                convolutions = [(width, inside, 3), (width, width, 3)]
+            for index, (after, before, side) in enumerate(convolutions, 1):
+                tensors += [(f"{stem}.conv{index}.weight", (after, before, *[side] * dims))]
+                tensors += batch_norm(f"{stem}.bn{index}", after)
+            if number == 0 and inside != outside and shortcut == "B":
+                tensors += [(f"{stem}.downsample.0.weight", (outside, inside, *[1] * dims))]
                 tensors += batch_norm(f"{stem}.downsample.1", outside)
             inside = outside
+    return tensors
+
+
+def i3d(in_channels: int = 3) -> Tensors:
+    """Names and shapes of the published PyTorch conversion of I3D without ``logits``."""
+
+    def unit(stem: str, outside: int, inside: int, side: int) -> Tensors:
+        return [(f"{stem}.conv3d.weight", (outside, inside, side, side, side)), *batch_norm(f"{stem}.bn", outside)]
+
+    tensors = unit("Conv3d_1a_7x7", 64, in_channels, 7) + unit("Conv3d_2b_1x1", 64, 64, 1)
+    tensors += unit("Conv3d_2c_3x3", 192, 64, 3)
+    inside = 192
+    for stem, (b0, b1a, b1b, b2a, b2b, b3b) in {
+        "Mixed_3b": (64, 96, 128, 16, 32, 32),
+        "Mixed_3c": (128, 128, 192, 32, 96, 64),
+        "Mixed_4b": (192, 96, 208, 16, 48, 64),
+        "Mixed_4c": (160, 112, 224, 24, 64, 64),
+        "Mixed_4d": (128, 128, 256, 24, 64, 64),
+        "Mixed_4e": (112, 144, 288, 32, 64, 64),
+        "Mixed_4f": (256, 160, 320, 32, 128, 128),
+        "Mixed_5b": (256, 160, 320, 32, 128, 128),
+        "Mixed_5c": (384, 192, 384, 48, 128, 128),
+    }.items():
+        tensors += unit(f"{stem}.b0", b0, inside, 1)
+        tensors += unit(f"{stem}.b1a", b1a, inside, 1) + unit(f"{stem}.b1b", b1b, b1a, 3)
+        tensors += unit(f"{stem}.b2a", b2a, inside, 1) + unit(f"{stem}.b2b", b2b, b2a, 3)
+        tensors += unit(f"{stem}.b3b", b3b, inside, 1)
+        inside = b0 + b1b + b2b + b3b
     return tensors
 
 
@@ -72,7 +101,7 @@ def genesis_unet() -> Tensors:
 
 def dira_unet() -> Tensors:
     """The 380 tensors of DiRA's U-Net on a ResNet-50, in the order of the file."""
-    tensors: Tensors = [(f"encoder.{name}", shape) for name, shape in torchvision_resnet([3, 4, 6, 3], True)]
+    tensors: Tensors = [(f"encoder.{name}", shape) for name, shape in resnet([3, 4, 6, 3], True)]
     blocks = [(3072, 256), (768, 128), (384, 64), (128, 32), (32, 16)]
     for index, (inside, outside) in enumerate(blocks):
         for conv, channels in (("conv1", inside), ("conv2", outside)):

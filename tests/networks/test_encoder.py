@@ -17,6 +17,9 @@ CASES = [
     for channels in (1, 3)
 ]
 
+# Strides of the last axis of a 3D encoder where they are smaller than those of the others.
+LAST_AXIS = {"i3d": [2, 2, 2, 4, 8]}
+
 
 def tiny(name, dims, channels, **settings):
     return build_encoder({"name": name, "width": 4, **settings}, spatial_dims=dims, in_channels=channels)
@@ -31,8 +34,9 @@ def test_contract(name, dims, channels):
     # What it declares is what it gives.
     assert (encoder.spatial_dims, encoder.in_channels) == (dims, channels)
     assert [m.shape[1] for m in maps] == encoder.channels and encoder.num_features == encoder.channels[-1]
-    for m, stride in zip(maps, encoder.strides, strict=True):
-        assert tuple(m.shape[2:]) == tuple(side // stride for side in sizes)
+    last = LAST_AXIS.get(name, encoder.strides) if dims == 3 else encoder.strides
+    for m, stride, last_stride in zip(maps, encoder.strides, last, strict=True):
+        assert tuple(m.shape[2:]) == (*(side // stride for side in sizes[:-1]), sizes[-1] // last_stride)
     assert encoder.strides == sorted(encoder.strides)
 
     # Gradient reaches every parameter from the maps together; a bias before a batch norm has no effect.
@@ -90,6 +94,7 @@ def test_the_description_goes_before_the_defaults():
         ({"name": "unet", "width": 0}, "at least 1"),
         ({"name": "resnet18", "in_channels": 0}, "at least 1"),
         ({"name": "resnet18", "stem": "smal"}, "did you mean 'small'"),
+        ({"name": "resnet18", "shortcut": "C"}, "no shortcut 'C'"),
         ({"name": "densenet121", "width": 5}, "even width"),
     ],
 )

@@ -18,7 +18,7 @@ from scanlearn.registry import Registry
 
 ENCODERS = Registry(
     "encoder",
-    modules=tuple(f"scanlearn.networks.{name}" for name in ("resnet", "densenet", "unet")),
+    modules=tuple(f"scanlearn.networks.{name}" for name in ("resnet", "densenet", "unet", "i3d")),
 )
 
 
@@ -30,7 +30,7 @@ class Encoder(nn.Module):
 
     Attributes:
         channels: channels of each map.
-        strides: size of the input over the size of each map, per axis.
+        strides: size of the input over the size of each map, per axis; where axes differ, the largest.
         num_features: channels of the last map; its global average is the scan's descriptor.
         spatial_dims: 2 or 3.
         in_channels: channels of the input.
