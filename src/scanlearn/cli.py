@@ -347,6 +347,7 @@ def study(
     pretraining_steps: int | None = None,
     pretraining_minutes: float | None = None,
     encoder: str | None = None,
+    words: str | None = None,
     budget: str | None = None,
     jobs: int = 1,
     slurm: dict[str, Any] | None = None,
@@ -371,6 +372,7 @@ def study(
         pretraining_steps: the same number of steps for every pre-training; each recipe's own by default.
         pretraining_minutes: or the same time for every pre-training, measured on this machine.
         encoder: one encoder for all methods, e.g. resnet18; each recipe's own by default.
+        words: the table that `scanlearn discover` wrote, for all methods that learn from words.
         budget: the time that the study may take, e.g. 90m or 12h; pre-training is shortened to fit.
         jobs: processes side by side on this machine.
         slurm: submit to SLURM with these settings, e.g. --slurm '{slurm_partition: gpu, timeout_min: 120}'.
@@ -390,10 +392,11 @@ def study(
     }
     given |= {"pretraining_seeds": pretraining_seeds, "pretraining_steps": pretraining_steps, "encoder": encoder}
     given |= {"pretraining_minutes": pretraining_minutes, "budget": budget, "finetuning": settings or None}
+    given |= {"words": words}
     is_file = source.endswith((".yaml", ".yml"))
-    words = read_yaml(Path(source), f"The study {source}") if is_file else {"store": source}
-    words |= {name: value for name, value in given.items() if value is not None}
-    page = run(words, out, jobs=jobs, slurm=slurm, plan_only=plan)
+    asked = read_yaml(Path(source), f"The study {source}") if is_file else {"store": source}
+    asked |= {name: value for name, value in given.items() if value is not None}
+    page = run(asked, out, jobs=jobs, slurm=slurm, plan_only=plan)
     if page is None:
         next_command(f"the same command without --plan, or with --budget, runs it and writes {out}/report.html")
     else:

@@ -61,6 +61,25 @@ def test_a_published_unet_that_is_given_another_encoder_gets_a_decoder_that_fits
     assert load_recipe("models_genesis_3d_small", settings).network.encoder == {"name": "resnet18", "width": 8}
 
 
+def test_methods_that_learn_from_words_are_given_the_table_and_others_are_not(store):
+    words = {**SMALL, "patches": "words"}
+    methods = {
+        "scratch": None,
+        "random": {"recipe": "models_genesis_2d_small", "pretraining": SMALL},
+        "words": {"recipe": "models_genesis_2d_small", "pretraining": words},
+        "other": {"recipe": "models_genesis_2d_small", "pretraining": words, "words": "tables/other"},
+        "like": {"like": "other", "transfer": "encoder"},
+    }
+    grid = grid_of(store, methods, words="tables/words")
+    assert {p.name: p.words for p in grid.pretrainings} == {
+        "random-seed0": None,
+        "words-seed0": "tables/words",
+        "other-seed0": "tables/other",
+    }
+    with pytest.raises(ScanlearnError, match="add words: WORDS"):
+        grid_of(store, methods)
+
+
 def test_cells_come_in_pairs_so_that_an_early_stop_leaves_comparisons(store):
     grid = grid_of(store, {"scratch": None, "moco": {"recipe": "moco_v2_small", "pretraining": SMALL}})
     order = [(cell.labels, cell.seed, cell.method) for cell in grid.cells]

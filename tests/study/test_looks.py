@@ -1,13 +1,16 @@
 import numpy as np
 import pytest
 import torch
+from runs import genesis_recipe
 
 from scanlearn.catalog.table import Catalog
+from scanlearn.engine.pretrain import pretrain
 from scanlearn.engine.recipe import parse_recipe
 from scanlearn.engine.train import Views
 from scanlearn.scans.loader import Loader
 from scanlearn.study import looks
 from scanlearn.study.facts import read_facts
+from word_tables import word_table
 
 
 @pytest.mark.parametrize("kind", ["pretrain", "volumes"])
@@ -23,6 +26,18 @@ def test_the_views_are_those_of_the_first_training_step(runs, people, volumes, k
     assert np.array_equal(shown.rows, batch["row"][:3])
     for name, view in trained.items():
         assert torch.equal(shown.views[name], view[:3])
+
+
+def test_a_run_on_words_is_shown_with_its_own_crops(volumes, tmp_path):
+    words = word_table(volumes.store, tmp_path / "words", (16, 16, 16))
+    recipe = genesis_recipe(steps=1, patches="words", monitor={"every": -1})
+    pretrain(volumes.store, recipe, tmp_path / "run", words=words.folder)
+    shown = looks.first_views(read_facts(tmp_path / "run"), volumes.store, 3)
+    patches = words.patches()
+    for row, image in zip(shown.rows, shown.image, strict=True):
+        boxes = [(patches.starts[i], patches.starts[i] + 16) for i in np.flatnonzero(patches.rows == row)]
+        cuts = volumes.store.read([row] * len(boxes), boxes)
+        assert any(np.allclose(image.numpy() * 255, cut, atol=0.01) for cut in cuts)
 
 
 def sample(features, groups, patients):

@@ -16,7 +16,8 @@ from scanlearn.study.grid import build_grid
 from scanlearn.study.plan import load_plan
 from scanlearn.study.run import study
 from scanlearn.study.work import claimed, failure_of, result_of, tasks_of
-from study.studies import MOCO, image_study
+from study.studies import MOCO, image_study, volume_study
+from word_tables import word_table
 
 SMALL = {"labels": [8], "seeds": 2}
 
@@ -52,6 +53,18 @@ def test_methods_learn_from_the_same_labelled_scans(whole):
         rows.setdefault(cell.parent.name.rpartition("-seed")[2], set()).add((cell.parent / "record.arrow").read_bytes())
         assert record["parts"]["fine-tuning"]["scans"] == 8
     assert rows and all(len(found) == 1 for found in rows.values())  # one choice for each seed, whatever the method
+
+
+def test_a_method_can_learn_from_words(tmp_path):
+    words = volume_study(tmp_path, seeds=1)
+    word_table(open_store(tmp_path / "store"), tmp_path / "words", (16, 16, 16))
+    genesis = words["methods"]["genesis"]
+    genesis["pretraining"] = {**genesis["pretraining"], "patches": "words"}
+    study({**words, "words": str(tmp_path / "words")}, tmp_path / "out")
+    facts = json.loads((tmp_path / "out" / "study.json").read_text())
+    assert len(facts["cells"]) == 2 and not facts["failed"]
+    card = json.loads((tmp_path / "out/pretrained/genesis-seed0/encoder/encoder.json").read_text())
+    assert card["notes"]["words"] == 3
 
 
 def test_a_finished_cell_is_never_run_again(whole, monkeypatch):

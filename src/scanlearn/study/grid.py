@@ -26,6 +26,7 @@ class Pretraining:
     recipe: str
     settings: tuple[tuple[str, str], ...]  # (key, JSON), so that it can be hashed
     seed: int
+    words: str | None = None  # the table of words that it learns from
 
     @property
     def overrides(self) -> dict[str, Any]:
@@ -67,7 +68,7 @@ def build_grid(plan: StudyPlan, store: Store) -> Grid:
     pre = {name: pretrainings(name, method, plan) for name, method in plan.methods.items() if method.recipe}
     first: dict[Any, list[Pretraining]] = {}
     for name, found in pre.items():
-        pre[name] = first.setdefault(tuple((p.recipe, p.settings, p.seed) for p in found), found)
+        pre[name] = first.setdefault(tuple((p.recipe, p.settings, p.seed, p.words) for p in found), found)
     architectures = {name: _architecture(m, pre.get(name), plan, store) for name, m in plan.methods.items()}
     scratches = [name for name, method in plan.methods.items() if method.from_scratch]
     twins, names, like = _twins(plan, architectures, scratches)
@@ -93,7 +94,15 @@ def pretrainings(name: str, method: Method, plan: StudyPlan) -> list[Pretraining
     if plan.pretraining_steps is not None:
         settings.setdefault("steps", plan.pretraining_steps)
     frozen = tuple(sorted((key, json.dumps(value, sort_keys=True)) for key, value in settings.items()))
-    return [Pretraining(f"{name}-seed{s}", str(method.recipe), frozen, s) for s in range(plan.pretraining_seeds)]
+    words = None
+    if load_recipe(str(method.recipe), settings).patches == "words":
+        words = method.words or plan.words
+        if words is None:
+            raise ScanlearnError(
+                f"The method {name} learns from a table of words: make one with `scanlearn discover {plan.store} --out "
+                "WORDS` and add words: WORDS to the study."
+            )
+    return [Pretraining(f"{name}-seed{s}", str(method.recipe), frozen, s, words) for s in range(plan.pretraining_seeds)]
 
 
 def _architecture(method: Method, pre: list[Pretraining] | None, plan: StudyPlan, store: Store) -> str | None:

@@ -14,12 +14,14 @@ from torch import Tensor
 
 from scanlearn.console import warn
 from scanlearn.engine.embedding import embed_scans, grid_boxes, scan_batches
+from scanlearn.engine.train import is_image
 from scanlearn.errors import ScanlearnError
 from scanlearn.networks.network import Network
 from scanlearn.randomness import Draws
 from scanlearn.scans.intensity import to_unit
 from scanlearn.scans.loader import Loader
 from scanlearn.scans.store import Store
+from scanlearn.scans.words import open_words
 from scanlearn.study.facts import Facts
 from scanlearn.study.page import Strip, number, percent
 from scanlearn.study.pictures import flat, ratio_of, scan_tiles, tile
@@ -54,16 +56,20 @@ def first_views(facts: Facts, store: Store, scans: int = SCANS) -> Shown:
     record, part = facts.record, facts.trained
     if record is None or part is None or record.store != store.info["key"]:
         raise ScanlearnError(f"{facts.name} was not trained on this store: give the one that it was made from.")
-    rows = record.rows(part)
+    rows, patches = record.rows(part), None
+    if recipe.get("patches") == "words":
+        patches = open_words(facts.run.words, store).patches()
+        rows = patches.rows
     size = tuple(recipe["size"]) if recipe.get("size") else None
     # Sample t of the walk is at position t of step 0 whatever the batch size: few are the head of the real batch.
-    loader = Loader(store, rows, batch_size=min(scans, recipe["batch_size"]), size=size, seed=seed, stop=1)
+    count = min(scans, recipe["batch_size"])
+    loader = Loader(store, rows, batch_size=count, size=size, seed=seed, stop=1, patches=patches)
     batch = next(iter(loader))
     image = to_unit(batch["image"], batch["low"], batch["high"])
     draws = Draws.for_step(seed, 0, batch["position"])
     with torch.no_grad():
         views = ViewGraph(recipe["views"])(image, draws)
-    return Shown(image, views, batch["row"].numpy())
+    return Shown(image, {name: view for name, view in views.items() if is_image(name)}, batch["row"].numpy())
 
 
 def restored(network: Network, shown: Shown, objective: dict[str, Any]) -> Tensor:

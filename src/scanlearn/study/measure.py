@@ -21,6 +21,7 @@ from scanlearn.engine.run_folder import RunFolder
 from scanlearn.engine.train import total_steps
 from scanlearn.errors import ScanlearnError
 from scanlearn.scans.store import Store
+from scanlearn.scans.words import open_words
 from scanlearn.study.grid import Cell, Grid, Pretraining
 from scanlearn.study.plan import StudyPlan, minutes
 from scanlearn.study.work import fine_tune
@@ -99,11 +100,12 @@ def _pretraining(task: Pretraining, store: Store, folder: Path) -> Cost:
     say(f"measuring the pre-training {task.name}")
     short = {"log_every": LOG_EVERY, "monitor.every": -1}
     recipe = load_recipe(task.recipe, task.overrides)
-    steps = total_steps(recipe, len(store.splits["train"]))
+    count = len(store.splits["train"]) if task.words is None else len(open_words(task.words, store).patches())
+    steps = total_steps(recipe, count)
     begun = time.monotonic()
     settings = {**task.overrides, "stages": [], **short, "steps": PRETRAINING_STEPS}
     with quietly():
-        pretrain(store, task.recipe, folder / task.name, settings=settings)
+        pretrain(store, task.recipe, folder / task.name, settings=settings, words=task.words)
     whole = time.monotonic() - begun
     each = _seconds_per_step(folder / task.name, recipe.batch_size)
     return Cost(each, steps, max(whole - PRETRAINING_STEPS * each, 0.0), size_of(folder / task.name), 1)

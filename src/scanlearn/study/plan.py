@@ -46,6 +46,7 @@ class Method:
     weights: str | None = None  # or started from weights that exist: a run or a .safetensors file
     pretraining: dict[str, Any] = field(default_factory=dict)  # settings of the recipe to change
     finetuning: dict[str, Any] = field(default_factory=dict)  # settings of the fine-tuning to change, for this method
+    words: str | None = None  # the table of words it learns from; default: the study's
     mode: str = "full"  # full | linear | frozen
     transfer: str = "whole"  # whole | encoder
 
@@ -71,6 +72,7 @@ class StudyPlan:
     pretraining_minutes: float | None = None  # or the same time for every method, measured on this machine
     encoder: dict[str, Any] | None = None  # one encoder for all methods; default: each recipe's own
     finetuning: dict[str, Any] = field(default_factory=dict)  # settings of every fine-tuning
+    words: str | None = None  # the table of words (`scanlearn discover`) of all methods that learn from one
     recipe: str | None = None  # of the fine-tuning; default: finetune_classify or finetune_segment
     budget: str | None = None  # "90m", "12h", "2d": shortens pre-training to fit, or says that it cannot
     figure: str | None = None  # what is compared; default: auroc or dice
@@ -132,6 +134,7 @@ def _take_after(name: str, method: Method, methods: dict[str, Method]) -> None:
             f"The method {name} can only be like one that has a recipe or weights of its own, and has neither itself."
         )
     method.recipe, method.weights, method.pretraining = other.recipe, other.weights, dict(other.pretraining)
+    method.words = other.words
 
 
 def _check(plan: StudyPlan) -> None:
@@ -188,5 +191,5 @@ def _changed(method: Method) -> dict[str, Any] | None:
     fresh = Method()
     data = {f.name: getattr(method, f.name) for f in dataclasses.fields(method)}
     if method.like is not None:
-        data |= {"recipe": None, "weights": None, "pretraining": {}}  # they are the other method's
+        data |= {"recipe": None, "weights": None, "pretraining": {}, "words": None}  # they are the other method's
     return {name: value for name, value in data.items() if value != getattr(fresh, name)} or None
