@@ -56,7 +56,7 @@ class TrainingProgress:
         return batch
 
     def pause(self, seconds: float) -> None:
-        """Time that was not training (monitor, checkpoint)."""
+        """Time that was not training (monitor, validation)."""
         self._since += seconds
 
     def add(self, batch: dict[str, Any], loss: Tensor, values: dict[str, Tensor]) -> None:
@@ -116,6 +116,12 @@ class TrainingProgress:
             self._said = time.monotonic()
             left = (self._steps - step) * self._recipe.batch_size / max(speed, 1e-9)
             say(f"{self._recipe.name} step {step:,}/{self._steps:,} · {info} · ETA {left / 60:.1f} min")
+
+    def show_validation(self, step: int, figure: float, best: int) -> None:
+        """The figure in one line."""
+        say(
+            f"step {step:,}: validation {figure:.4f}" + (", the best so far" if best == step else f", best at {best:,}")
+        )
 
     def show_monitor(self, step: int, values: dict[str, Any]) -> None:
         """The features in one line; a collapse in plain words."""

@@ -56,12 +56,26 @@ class OptimizerSettings:
 class ScheduleSettings:
     """How the learning rate moves, as a function of the step."""
 
-    name: str = "constant"  # constant | cosine | step | poly
+    name: str = "constant"  # constant | cosine | step | poly | plateau (by the validations of ``stopping``)
     warmup_steps: int = 0  # linear from 0
     milestones: list[float] = field(default_factory=list)  # step: fractions of the run, e.g. [0.6, 0.8]
-    gamma: float = 0.1  # step: the factor at each milestone
+    gamma: float = 0.1  # step: the factor at each milestone; plateau: the factor on each plateau
     power: float = 0.9  # poly (nnU-Net)
     per_epoch: bool = False  # move once per pass over the data, as the original MoCo does
+    patience: int = 6  # plateau: so many validations without a better figure make one
+    min_delta: float = 1e-4  # plateau: a better figure is lower by more than this
+    floor: float = 1e-6  # plateau: the lowest learning rate
+
+
+@dataclass
+class StoppingSettings:
+    """When training is validated, and when that ends it; ``steps`` stays the most it may take."""
+
+    every: int = 0  # steps between validations; 0: none, and the weights of the last step are kept
+    per_epoch: bool = False  # ``every`` counts passes over the training scans instead of steps
+    patience: int = 0  # validations without a better figure that end the run; 0: it never ends early
+    min_delta: float = 1e-4  # a better figure is lower by more than this
+    restore_best: bool = True  # end with the weights of the lowest figure
 
 
 @dataclass
@@ -104,6 +118,7 @@ class Recipe:
     accumulate: int = 1  # parts that a batch is cut into to save memory
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
+    stopping: StoppingSettings = field(default_factory=StoppingSettings)
     clip_norm: float | None = None
     foreground: float = 0.0  # share of patches centred on a labelled voxel
     stages: list[Stage] = field(default_factory=list)
@@ -141,6 +156,12 @@ RANGES: dict[str, tuple[float, float]] = {
     "schedule.milestones": (0, 1),
     "schedule.gamma": (0, math.inf),
     "schedule.power": (0, math.inf),
+    "schedule.patience": (1, 1e9),
+    "schedule.min_delta": (0, math.inf),
+    "schedule.floor": (0, math.inf),
+    "stopping.every": (0, 1e12),
+    "stopping.patience": (0, 1e9),
+    "stopping.min_delta": (0, math.inf),
     "clip_norm": (1e-12, math.inf),
     "foreground": (0, 1),
     "stages.steps": (1, 1e12),
@@ -200,6 +221,9 @@ def parse_recipe(data: dict[str, Any]) -> Recipe:
     _check_numbers(recipe.to_dict(), "")
     if recipe.patches not in PATCHES:
         raise unknown("kind of patches", recipe.patches, PATCHES)
+    if not recipe.stopping.every and (recipe.stopping.patience or recipe.schedule.name == "plateau"):
+        wants = "The schedule plateau" if recipe.schedule.name == "plateau" else "stopping.patience"
+        raise ScanlearnError(f"{wants} goes by validations: set stopping.every to the steps between them.")
     if not recipe.objectives:
         raise ScanlearnError(f"Recipe {recipe.name!r} has no objectives, so there is nothing to learn.")
     if recipe.stages and sum(stage.steps for stage in recipe.stages) != recipe.steps:

@@ -13,7 +13,7 @@ from lightning_fabric import Fabric
 from scanlearn.catalog.table import Catalog
 from scanlearn.engine.checkpoint import checkpoints, state_bytes
 from scanlearn.engine.device import environment
-from scanlearn.engine.recipe import Recipe
+from scanlearn.engine.recipe import Recipe, parse_recipe
 from scanlearn.engine.recipe_file import read_yaml
 from scanlearn.engine.run_folder import RunFolder, run_of
 from scanlearn.errors import ScanlearnError
@@ -37,7 +37,8 @@ def facts_of(store: Store, rows: np.ndarray, fabric: Fabric, seed: int, init: Pa
 def refuse_changes(run: RunFolder, recipe: Recipe, now: dict[str, Any]) -> None:
     """A resumed run must be the run that was begun: same settings, data and seed."""
     before = run.read_environment()
-    saved = read_yaml(run.recipe, f"{run.path.name}/{run.recipe.name}")
+    # Parsed, so that a run from before there was some setting has its default.
+    saved = parse_recipe(read_yaml(run.recipe, f"{run.path.name}/{run.recipe.name}")).to_dict()
     changed = [key for key, value in recipe.to_dict().items() if saved.get(key) != value]
     changed += [key for key in ("seed", "store", "scans", "precision") if before.get(key) != now.get(key)]
     if changed:

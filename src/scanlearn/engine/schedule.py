@@ -7,14 +7,15 @@ import math
 from scanlearn.engine.recipe import ScheduleSettings
 from scanlearn.errors import unknown
 
-SCHEDULES = ("constant", "cosine", "step", "poly")
+SCHEDULES = ("constant", "cosine", "step", "poly", "plateau")
 
 
 def factor(settings: ScheduleSettings, step: int, steps: int, steps_per_epoch: int = 1) -> float:
     """What the base learning rate is multiplied by at ``step`` (from 0) of ``steps``.
 
     cosine: ``(1 + cos(pi t)) / 2``; step: ``gamma`` at each milestone; poly: ``(1 - t)^power``; t = share of the run
-    that is done, after warm-up. ``per_epoch`` holds the rate through each pass over the data, as MoCo does.
+    that is done, after warm-up. ``per_epoch`` holds the rate through each pass over the data, as MoCo does. A plateau is
+    no function of the step: what it does to the rate is ``Stopping.rate``.
 
     >>> factor(ScheduleSettings("step", milestones=[0.6, 0.8]), 120, 200)
     0.1

@@ -29,6 +29,7 @@ from scanlearn.engine.resume import facts_of, refuse_changes, refuse_lost_weight
 from scanlearn.engine.run_folder import MetricLog, RunFolder, write_json
 from scanlearn.engine.schedule import factor
 from scanlearn.engine.stop import StopSignal
+from scanlearn.engine.stopping import Stopping, Validate, examine, refuse_no_figure
 from scanlearn.errors import ScanlearnError
 from scanlearn.files import WriteError
 from scanlearn.networks.network import Network
@@ -61,6 +62,7 @@ class Result:
     learner: Learner
     steps: int
     stopped: bool  # by a signal, before the last step
+    stopping: dict[str, Any] | None = None  # where validation ended the run and why, which weights these are
 
 
 def train(
@@ -76,6 +78,7 @@ def train(
     strategy: str = "auto",
     timeout: float = TIMEOUT,
     network: Network | None = None,
+    validate: Validate | None = None,
 ) -> Result:
     """Train ``recipe`` on ``training`` and write the run folder ``out``.
 
@@ -91,19 +94,22 @@ def train(
         strategy: auto | ddp | fsdp.
         timeout: seconds without a batch after which reading counts as hung.
         network: an already built network to train instead of the recipe's description.
+        validate: where the recipe asks for validations, the figure of a learner, lower is better. It is called without
+            gradients in evaluation mode, on the first rank alone: its buffers are those that are exported.
 
     Raises:
         ScanlearnError: overlap between parts, a folder in use, settings that do not fit, a non-finite loss, a scan
             that cannot be read any more, a full disk. What was done until then is kept, and the sentence says how to
             go on.
     """
+    refuse_no_figure(recipe, validate, strategy)
     assert_disjoint(store.catalog, training.parts)
     fabric = start_fabric(recipe.precision, strategy, any(0 in s.weights.values() for s in recipe.stages))
     run = RunFolder(out)
     if fabric.is_global_zero:
         run.create(resume)
     try:
-        return _train(recipe, store, training, run, fabric, seed, init, resume, workers, timeout, network)
+        return _train(recipe, store, training, run, fabric, seed, init, resume, workers, timeout, network, validate)
     finally:
         run.release()  # also where an error lives on in a notebook
 
@@ -120,6 +126,7 @@ def _train(
     workers: int,
     timeout: float,
     network: Network | None,
+    validate: Validate | None,
 ) -> Result:
     # ---------------------------------------------------------------- the same run as before?
     steps = total_steps(recipe, len(training.rows))
@@ -152,7 +159,9 @@ def _train(
     optimizer: Any = fabric.setup_optimizers(build_optimizer(groups, recipe.optimizer))
 
     # ---------------------------------------------------------------- where to start
-    state = {"learner": wrapped, "optimizer": optimizer, "step": 0}
+    steps_per_epoch = max(len(training.rows) // recipe.batch_size, 1)
+    stopping = Stopping(recipe, learner, steps_per_epoch)
+    state = {"learner": wrapped, "optimizer": optimizer, "step": 0} | ({"stopping": stopping} if stopping.every else {})
     first = load_latest(fabric, run.checkpoints, state) if begun else 0
     if resume and fabric.is_global_zero:
         say(f"Resuming {run.path} at step {first:,} of {steps:,}.")
@@ -182,7 +191,6 @@ def _train(
     # ---------------------------------------------------------------- the loop
     every_check = max(recipe.checkpoint_every or math.ceil(steps / 10), 1)
     every_look = recipe.monitor.every or math.ceil(steps / 10)
-    steps_per_epoch = max(len(training.rows) // recipe.batch_size, 1)
     monitor: Monitor | None = None
     step = first
     with ExitStack() as ending:
@@ -194,9 +202,10 @@ def _train(
         progress = ending.enter_context(TrainingProgress(recipe, steps, first, fabric, log, store))
         stop = ending.enter_context(StopSignal(fabric))
         wrapped.train()
-        for step in range(first + 1, steps + 1):
+        for step in range(first + 1, 0 if stopping.over else steps + 1):
             weights = weights_at(recipe, step - 1)
             rate = recipe.optimizer.lr * factor(recipe.schedule, step - 1, steps, steps_per_epoch)
+            rate = stopping.rate(rate)
             set_learning_rate(optimizer, rate)
             torch.manual_seed(seed * 1_000_003 + step)  # whatever draws from the global generator (dropout)
             optimizer.zero_grad()
@@ -214,7 +223,10 @@ def _train(
                 fabric.clip_gradients(wrapped, optimizer, max_norm=recipe.clip_norm, error_if_nonfinite=False)
             optimizer.step()
             learner.after_update()
-            ending_now = step == steps or stop.asked(step)
+            if validate is not None and stopping.due(step, steps):
+                progress.check_finite(step)
+                examine(stopping, validate, learner, fabric, log, progress, step)
+            ending_now = step == steps or stop.asked(step) or stopping.over
             if step % recipe.log_every == 0 or ending_now or step % every_check == 0 or fabric.device.type == "cpu":
                 progress.check_finite(step)  # before anything is saved
             if step % recipe.log_every == 0 or ending_now:
@@ -233,14 +245,16 @@ def _train(
                 break
 
         # ---------------------------------------------------------------- what stays
-        finished = step >= steps
+        finished = step >= steps or stopping.over
+        if finished:
+            stopping.restore()
         exported = unsharded(learner.network)
         if fabric.is_global_zero:
             save_network(exported, run.encoder, step=step, finished=finished, **notes)
     fabric.barrier()
     if not finished and fabric.is_global_zero:
         warn(f"stopped by a signal at step {step:,}; the state is saved, go on with --resume.")
-    return Result(exported, learner, step, not finished)
+    return Result(exported, learner, step, not finished, stopping.told(step))
 
 
 def write_facts(run: RunFolder, recipe: Recipe, store: Store, training: Training, facts: dict[str, Any]) -> None:
@@ -293,7 +307,8 @@ class Views:
         with usable("views"):
             self.graph = ViewGraph(recipe.views)
             blank = torch.zeros((1, store.channels, *(recipe.size or store.shape(0))))
-            self.input_size = tuple(next(iter(self.graph(blank, Draws([0])).values())).shape[2:])
+            made = self.graph(blank, Draws([0]))
+            self.input_size = tuple(next(view for name, view in made.items() if is_image(name)).shape[2:])
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """Moves the batch to the device in place and returns the views, (N, C, *spatial) each."""
