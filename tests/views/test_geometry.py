@@ -5,7 +5,7 @@ from scipy import ndimage
 
 from scanlearn.errors import ScanlearnError
 from scanlearn.randomness import Draws
-from scanlearn.views.geometry import Flip, QuarterTurns, Rotate, mirror
+from scanlearn.views.geometry import Flip, LabelledTurns, QuarterTurns, Rotate, mirror
 
 
 def draws(count):
@@ -101,3 +101,56 @@ def test_quarter_turns_stay_in_the_given_plane():
     x = torch.rand(1, 1, 4, 4, 4)
     symmetries = QuarterTurns(axes=[0, 1])._symmetries(x.shape[2:])
     assert len(symmetries) == 8 and all(order[2] == 2 and not flip[2] for order, flip in symmetries)
+
+
+def turned_by_hand(cube, axis, turns):
+    """cube (n, n, n) after quarter turns about ``axis``, one voxel at a time: axis + 1 goes towards axis + 2."""
+    for _ in range(turns):
+        out = np.empty_like(cube)
+        for place in np.ndindex(cube.shape):
+            source, (a, b) = list(place), ((axis + 1) % 3, (axis + 2) % 3)
+            # What lay at distance d along a and e along b now lies at n - 1 - e along a and d along b.
+            source[a], source[b] = place[b], cube.shape[a] - 1 - place[a]
+            out[place] = cube[tuple(source)]
+        cube = out
+    return cube
+
+
+def test_labelled_turns_of_a_picture_have_their_golden_values():
+    x = torch.tensor([[1.0, 2.0], [3.0, 4.0]]).expand(4, 1, 2, 2)
+    out = LabelledTurns().apply(x, {"quarter_turns": torch.arange(4)})
+    assert out[:, 0].flatten(1).int().tolist() == [[1, 2, 3, 4], [2, 4, 1, 3], [4, 3, 2, 1], [3, 1, 4, 2]]
+
+
+def test_the_ten_classes_of_a_cube_are_turns_about_each_axis():
+    x = torch.rand(1, 1, 4, 4, 4)
+    out = LabelledTurns().apply(x.expand(10, -1, -1, -1, -1), {"quarter_turns": torch.arange(10)})
+    wanted = [x[0, 0].numpy()] + [turned_by_hand(x[0, 0].numpy(), axis, t) for axis in range(3) for t in (1, 2, 3)]
+    for image, plain in zip(out[:, 0], wanted, strict=True):
+        assert np.array_equal(image.numpy(), plain)
+    assert len(out.flatten(1).unique(dim=0)) == 10
+
+
+@pytest.mark.parametrize(
+    ("spatial", "classes"),
+    [
+        ((64, 64), [0, 1, 2, 3]),
+        ((64, 48), [0, 2]),
+        ((64, 64, 64), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]),
+        ((64, 64, 32), [0, 2, 5, 7, 8, 9]),
+        ((32, 64, 64), [0, 1, 2, 3, 5, 8]),
+        ((64, 32, 64), [0, 2, 4, 5, 6, 8]),
+        ((40, 56, 24), [0, 2, 5, 8]),
+    ],
+)
+def test_the_classes_that_keep_the_shape_are_drawn_equally_often(spatial, classes):
+    turns = LabelledTurns().draw((6000, 1, *spatial), draws(6000))["quarter_turns"]
+    found, times = turns.unique(return_counts=True)
+    assert found.tolist() == classes and turns.dtype == torch.int64
+    share = times / 6000
+    assert (share - 1 / len(classes)).abs().max() < 4 * (len(classes) * 6000) ** -0.5
+
+
+def test_what_labelled_turns_draw_never_changes():
+    assert LabelledTurns().draw((8, 1, 9, 9, 9), draws(8))["quarter_turns"].tolist() == [4, 8, 6, 1, 5, 4, 8, 5]
+    assert LabelledTurns().draw((8, 1, 9, 9), draws(8))["quarter_turns"].tolist() == [1, 3, 2, 0, 2, 1, 3, 2]

@@ -66,10 +66,52 @@ def test_genesis_leaves_one_cube_in_two_hundred_untouched():
     assert abs(untouched.float().mean() - 0.005) < 0.0015  # four standard errors
 
 
+def test_what_an_op_did_is_handed_on_beside_its_view():
+    x, settings = torch.rand(9, 1, 6, 6), {"image": {}, "rotated": {"source": "image", "ops": ["labelled_turns"]}}
+    views = ViewGraph(settings)(x, draws(9))
+    assert list(views) == ["image", "rotated", "rotated.quarter_turns"]
+    turns = views["rotated.quarter_turns"]
+    assert turns.dtype == torch.int64 and turns.shape == (9,) and len(turns.unique()) > 1
+    for image, before, count in zip(views["rotated"], x, turns.tolist(), strict=True):
+        assert torch.equal(image, torch.rot90(before, count, (1, 2)))
+
+
+def test_a_target_comes_before_the_mask_and_fits_it():
+    x = torch.rand(5, 1, 6, 6)
+    mask = (x > 0.5).long()
+    views = ViewGraph({"image": {"ops": ["labelled_turns", {"clamp": {"low": 0.1}}]}})(x, draws(5), mask)
+    assert list(views) == ["image", "image.quarter_turns", "mask"]
+    assert torch.equal(views["mask"], (views["image"] > 0.5).long())
+
+
+@pytest.mark.parametrize("p", [0.0, 0.5])
+def test_a_sample_that_was_not_chosen_has_class_0(p):
+    x = torch.rand(60, 1, 6, 6)
+    views = ViewGraph({"image": {"ops": [{"labelled_turns": {"p": p}}]}})(x, draws(60))
+    same = torch.tensor([torch.equal(a, b) for a, b in zip(views["image"], x, strict=True)])
+    turns = views["image.quarter_turns"]
+    assert turns.dtype == torch.int64 and torch.equal(turns == 0, same)
+    assert same.all() if p == 0 else abs(same.float().mean() - 0.625) < 0.2
+
+
+def test_a_view_made_from_another_does_not_inherit_its_target():
+    settings = {"rotated": {"ops": ["labelled_turns"]}, "blurred": {"source": "rotated", "ops": ["gaussian_blur"]}}
+    views = ViewGraph(settings)(torch.rand(3, 1, 6, 6), draws(3))
+    assert list(views) == ["rotated", "blurred", "rotated.quarter_turns"]
+
+
+def test_two_views_alike_have_targets_of_their_own():
+    settings = {"query": {"ops": ["labelled_turns"]}, "key": {"like": "query"}}
+    views = ViewGraph(settings)(torch.rand(40, 1, 6, 6), draws(40))
+    assert not torch.equal(views["query.quarter_turns"], views["key.quarter_turns"])
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({}, "names no views"),
+        ({"a.b": {}}, "'a.b' has a dot in its name"),
+        ({"a": {"ops": ["labelled_turns", "clamp", "labelled_turns"]}}, "two ops with the target 'quarter_turns'"),
         ({"a": {"source": "clan"}, "clean": {}}, "did you mean 'clean'"),
         ({"a": {"source": "b"}, "b": {"source": "a"}}, "a, b are made from each other in a circle"),
         ({"a": {"sauce": "image"}}, "did you mean 'source'"),

@@ -5,7 +5,7 @@ import torch
 
 from scanlearn.errors import ScanlearnError
 from scanlearn.randomness import Draws
-from scanlearn.views.op import VIEWS, build_op
+from scanlearn.views.op import VIEWS, build_op, move_labels
 
 SHAPES = {2: (20, 27), 3: (16, 17, 12)}
 OWN = "its own shape"
@@ -16,12 +16,14 @@ CASES = {
     "centre_crop": [({"size": 8}, 8)],
     "clamp": [({"low": 0.2, "high": 0.7}, OWN)],
     "colour_jitter": [({}, OWN), ({"p": 0.5, "hue": 0.4}, OWN)],
+    "elastic": [({}, OWN), ({"alpha": 60.0, "sigma": 3.0, "p": 0.5}, OWN), ({"relative": True}, OWN)],
     "flip": [({}, OWN), ({"axes": [-1], "p": 0.9}, OWN), ({"mode": "genesis", "p": 0.4}, OWN)],
     "gaussian_blur": [({}, OWN), ({"p": 0.5, "sigma": [3.0, 9.0]}, OWN)],
     "gaussian_noise": [({}, OWN), ({"p": 0.5}, OWN)],
     "grayscale": [({}, OWN), ({"p": 0.5}, OWN)],
     "in_paint": [({}, OWN), ({"fill": "constant"}, OWN), ({"fill": 0.0, "side": [2, 40], "first": 1.0}, OWN)],
     "intensity_curve": [({}, OWN), ({"p": 0.5}, OWN)],
+    "labelled_turns": [({}, OWN), ({"p": 0.5}, OWN)],
     "local_shuffle": [({"windows": 200}, OWN), ({"windows": "density", "p": 0.5}, OWN)],
     "normalise": [({}, OWN), ({"mean": 0.4, "std": 0.2}, OWN)],
     "one_of": [({"ops": ["in_paint", {"out_paint": {"p": 0.5}}, {"flip": {}}], "weights": [2, 1, 1], "p": 0.8}, OWN)],
@@ -32,6 +34,7 @@ CASES = {
     "repeat_channels": [({"channels": 3}, OWN)],
     "resize": [({"size": 11}, 11), ({"size": 33, "antialias": False}, 33)],
     "rotate": [({}, OWN), ({"degrees": 90, "interpolation": "nearest", "fill": 0.3, "p": 0.5}, OWN)],
+    "swap_patches": [({}, OWN), ({"swaps": 3, "side": [2, 6], "p": 0.5}, OWN)],
 }
 EVERY = [(name, settings, size, dims) for name, cases in CASES.items() for settings, size in cases for dims in (2, 3)]
 each_op = pytest.mark.parametrize(
@@ -114,8 +117,26 @@ def test_samples_that_were_not_chosen_are_exactly_unchanged(name, dims):
 @pytest.mark.parametrize("name", [name for name in CASES if CASES[name][0][1] is OWN and name != "one_of"])
 @pytest.mark.parametrize("spatial", [(1, 1), (3, 5), (9, 2, 1)])
 def test_thin_images_do_not_break_an_op(name, spatial):
+    if (name, spatial) == ("swap_patches", (1, 1)):
+        pytest.skip("one pixel has nothing to exchange with: refused, see test_swap.py")
     x = torch.rand(4, 1, *spatial)
     assert VIEWS.build(name, CASES[name][0][0])(x, Draws.for_step(0, 0, range(4))).isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["elastic", "flip", "labelled_turns", "quarter_turns", "swap_patches"])
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_mask_follows_an_op_that_moves_the_image(name, dims):
+    # A square picture, itself the mask: what the op makes of it, cut at a half, is where the mask has to be.
+    side, settings = (16,) * dims, CASES[name][0][0]
+    mask = torch.nn.functional.avg_pool2d(torch.rand(6, 1, *side).flatten(3), 5, 1, 2).view(6, 1, *side) > 0.5
+    op = VIEWS.build(name, settings)
+    assert op.moves
+    params = op.sample(mask.shape, Draws.for_step(0, 0, range(6)))
+    image = op.replay(mask.double(), params)
+    followed = move_labels(mask.to(torch.uint8), op, params)
+    assert followed.dtype == torch.uint8 and followed.shape == image.shape
+    clear = (image - 0.5).abs() > 1e-3
+    assert clear.float().mean() > 0.5 and torch.equal(followed[clear] == 1, image[clear] > 0.5)
 
 
 def test_an_op_with_p_zero_returns_its_input():
@@ -148,6 +169,12 @@ def test_one_of_respects_the_probability_of_the_chosen_op():
         ({"gaussian_noise": {"p": 1.5}}, "not in 0..1"),
         ({"one_of": {"ops": ["flip"], "weights": [1, 2]}}, "one weight >= 0 for each op"),
         ({"one_of": {"ops": [{"resize": {"size": 3}}]}}, "keep the shape"),
+        ({"one_of": {"ops": ["clamp", "labelled_turns"]}}, "cannot hand on what 'labelled_turns' did"),
+        ({"elastic": {"sigma": 0}}, "sigma in 0..1000 voxels, not 991.0 and 0"),
+        ({"elastic": {"alpha": -1}}, "alpha must be >= 0"),
+        ({"swap_patches": {"side": [0.5, 4]}}, "two shares of the axis below 1 or two voxel counts, low first"),
+        ({"swap_patches": {"side": [9, 4]}}, "low first, not .9, 4."),
+        ({"swap_patches": {"swaps": -1}}, "swaps is a number >= 0"),
         ({"in_paint": {"fill": "nois"}}, "fill is noise, constant or a number"),
         ({"in_paint": {"side": [20, 10]}}, "side is written as two voxel counts, low first"),
         ({"out_paint": {"removed": [5]}}, "removed is written as two voxel counts"),

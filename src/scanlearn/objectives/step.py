@@ -8,13 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scanlearn.errors import unknown
+from scanlearn.errors import ScanlearnError, unknown
 from scanlearn.networks.network import Network
 from scanlearn.randomness import permutation
+from scanlearn.views.op import VIEWS
 
 
 class Step:
-    """One step: ``views`` name -> (N, C, *spatial) in [0, 1]; ``batch`` holds ``label``, ``mask``, ``row``, ``step``."""
+    """One step: ``views`` name -> (N, C, *spatial) in [0, 1], and what their ops hand on, name.target -> int64 (N,);
+    ``batch`` holds ``label``, ``mask``, ``row``, ``step``."""
 
     def __init__(self, network: Network, views: dict[str, Tensor], batch: dict[str, Any], seed: int = 0):
         self.network = network
@@ -31,6 +33,21 @@ class Step:
         if name not in self._views:
             raise unknown("view", name, self._views)
         return self._views[name]
+
+    def target(self, view: str, name: str) -> Tensor:
+        """What an op of the view did to each sample, int64 (N,), for example ``quarter_turns``.
+
+        Refused, with the op to add, where no op of the view hands it on; views made from another do not inherit it.
+        """
+        key = f"{view}.{name}"
+        if key in self._views:
+            return self._views[key]
+        self.view(view)
+        makers = {op: target for op in VIEWS.names() if (target := getattr(VIEWS.get(op), "target", None)) is not None}
+        ops = " or ".join(op for op, target in makers.items() if target == name)
+        if not ops:
+            raise unknown("target", name, makers.values())
+        raise ScanlearnError(f"The view {view!r} has no target {name!r}: add the op {ops} to its ops in the recipe.")
 
     def features(self, view: str) -> list[Tensor]:
         """Feature maps of the view, fine to coarse."""

@@ -25,6 +25,9 @@ class ViewGraph:
     ``draws.child(name)`` and every op of it from the child named by its place in the list, so adding a view changes
     no other view.
 
+    An op with a target, such as ``labelled_turns``, hands on what it did beside its view, not beside the views made
+    from it: ``rotated: {ops: [labelled_turns]}`` gives ``rotated`` and ``rotated.quarter_turns``, int64 (N,).
+
     >>> ViewGraph({"clean": {"ops": [{"flip": {"p": 0.5}}]}, "soft": {"source": "clean", "ops": ["clamp"]}}).names
     ['clean', 'soft']
     """
@@ -36,6 +39,12 @@ class ViewGraph:
         self.sources = {name: source for name, (source, _) in written.items()}
         self._order = self._sorted()
         self.ops: dict[str, list[Op]] = {name: [build_op(op) for op in written[name][1]] for name in settings}
+        for name, ops in self.ops.items():
+            targets = [op.target for op in ops if op.target is not None]
+            if len(set(targets)) < len(targets):
+                raise ScanlearnError(
+                    f"The view {name!r} has two ops with the target {max(targets, key=targets.count)!r}; keep one."
+                )
 
     @property
     def names(self) -> list[str]:
@@ -45,7 +54,8 @@ class ViewGraph:
     def __call__(self, image: Tensor, draws: Draws, mask: Tensor | None = None) -> dict[str, Tensor]:
         """All views of a batch: float (N, C, *spatial) in [0, 1] -> {name: (N, C', *spatial')}.
 
-        ``mask``, integer (N, 1, *spatial), follows the image into the recipe's first view and is returned as ``mask``.
+        After them come the targets of their ops, {view.target: int64 (N,)}. ``mask``, integer (N, 1, *spatial), follows
+        the image into the recipe's first view and is returned as ``mask``.
         """
         if len(draws) != len(image):
             raise ValueError(f"{len(image)} images but random streams for {len(draws)}")
@@ -53,6 +63,7 @@ class ViewGraph:
             draws = Draws(draws.keys, image.device)
         made: dict[str, Tensor] = {}
         masks: dict[str, Tensor] = {}
+        targets: dict[str, Tensor] = {}
         for name in self._order:
             source = self.sources[name]
             x, own = image if source == "image" else made[source], draws.child(name)
@@ -62,15 +73,19 @@ class ViewGraph:
                 x = op.replay(x, params)
                 if followed is not None and op.moves:
                     followed = move_labels(followed, op, params)
+                if op.target is not None:
+                    targets[f"{name}.{op.target}"] = op.target_of(params)
             made[name] = x
             if followed is not None:
                 masks[name] = followed
-        views = {name: made[name] for name in self.ops}
+        views = {**{name: made[name] for name in self.ops}, **targets}
         return views if mask is None else {**views, "mask": masks[self.names[0]]}
 
     @staticmethod
     def _read(name: str, view: Any, settings: Mapping[str, Any]) -> tuple[str, list[Any]]:
         """(source, ops) of a view as written, ``like`` resolved."""
+        if "." in str(name):
+            raise ScanlearnError(f"The view {name!r} has a dot in its name; dots belong to targets, view.target.")
         if not isinstance(view, Mapping):
             raise ScanlearnError(
                 f"The view {name!r} is written `{{source: ..., ops: [...]}}` or `{{like: ...}}`, not {view!r}."

@@ -30,6 +30,8 @@ VIEWS = Registry(
         "scanlearn.views.colour",
         "scanlearn.views.curve",
         "scanlearn.views.distort",
+        "scanlearn.views.swap",
+        "scanlearn.views.elastic",
         "scanlearn.views.paint",
     ),
 )
@@ -44,6 +46,7 @@ class Op:
     keeps_shape = True  # the result has the shape of the input
     keeps_unit_range = True  # values in [0, 1] stay there, to rounding
     moves = False  # anatomy changes its place, so a mask has to follow
+    target: str | None = None  # which of the parameters, int64 (N,), is something to predict and goes to objectives
 
     def __init__(self, p: float = 1.0):
         if not 0.0 <= p <= 1.0:
@@ -71,6 +74,16 @@ class Op:
         if "chosen" not in params:
             return self.apply(x, params)
         return apply_to(x, [(params["chosen"], self, {k: v for k, v in params.items() if k != "chosen"})])
+
+    def target_of(self, params: Params) -> Tensor:
+        """What ``target`` names, int64 (N,), for each sample; 0 for those that were not chosen."""
+        if self.target is None:
+            raise ValueError(f"{type(self).__name__} has no target")
+        chosen = params.get("chosen")
+        if chosen is None:
+            return params[self.target]
+        drawn = params.get(self.target, torch.zeros((), dtype=torch.int64, device=chosen.device))
+        return torch.where(chosen, drawn, 0)
 
     def __call__(self, x: Tensor, draws: Draws) -> Tensor:
         return self.replay(x, self.sample(x.shape, draws))
@@ -137,6 +150,8 @@ class OneOf(Op):
             raise ScanlearnError(f"one_of needs one weight >= 0 for each op: {len(self.ops)} ops, weights {weights}.")
         if not all(op.keeps_shape for op in self.ops):
             raise ScanlearnError("one_of can only choose among ops that keep the shape of the image.")
+        if named := [spec for spec, op in zip(ops, self.ops, strict=True) if op.target is not None]:
+            raise ScanlearnError(f"one_of cannot hand on what {named[0]!r} did; write that op outside of it.")
         self.keeps_unit_range = all(op.keeps_unit_range for op in self.ops)
         self.moves = any(op.moves for op in self.ops)
 
