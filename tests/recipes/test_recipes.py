@@ -1,12 +1,13 @@
 """Every packaged recipe is whole, and those of published methods hold the published numbers."""
 
+import dataclasses
 import math
 
 import pytest
 import torch
 
-from scanlearn.engine.learner import build_learner
-from scanlearn.engine.recipe import load_recipe, recipe_names
+from scanlearn.engine.learner import build_learner, weights_at
+from scanlearn.engine.recipe import load_recipe, recipe_dict, recipe_names
 from scanlearn.engine.schedule import factor
 from scanlearn.engine.train import total_steps
 from scanlearn.networks.norm import SplitBatchNorm
@@ -17,7 +18,26 @@ from scanlearn.views.graph import ViewGraph
 MOCO = ["moco_v1", "moco_v2", "chen2021"]
 GENESIS = ["models_genesis_3d", "models_genesis_3d_small", "models_genesis_2d", "models_genesis_2d_small"]
 PRETRAINING = [name for name in recipe_names() if not name.startswith("finetune")]
+BASELINES = [
+    f"{method}_{dims}" for method in ("inpainting", "context_restoration", "rotation") for dims in ("3d", "2d")
+]
+WITH_SEMANTICS = [*BASELINES, "models_genesis_3d", "models_genesis_2d"]
+ON_WORDS = [name for name in PRETRAINING if recipe_dict(name).get("patches") == "words"]
+SIBLINGS = ["semantic_genesis_3d", "semantic_genesis_2d", "transvw_3d", *WITH_SEMANTICS]
+SIBLINGS += [name.replace("_3d", "_semantics_3d").replace("_2d", "_semantics_2d") for name in WITH_SEMANTICS]
 EVERY = pytest.mark.parametrize("name", recipe_names())
+
+
+def with_words(name, classes=5):
+    """The recipe as pre-training completes it from a table of words."""
+    recipe = load_recipe(name)
+    if "words" in recipe.objectives:
+        recipe.objectives["words"]["classes"] = classes
+    return recipe
+
+
+def size_of(*modules):
+    return sum(p.numel() for module in modules for p in module.parameters())
 
 
 def tiny_batch(recipe, count=2):
@@ -62,16 +82,17 @@ def test_a_recipe_says_what_it_is_and_its_command_names_it(name):
 def test_views_run_on_a_batch_and_share_one_size_in_the_unit_range(name):
     recipe = load_recipe(name)
     views = views_of(recipe)
-    shapes = {tuple(view.shape) for view in views.values()}
+    images = [views[name] for name in recipe.views]
+    shapes = {tuple(view.shape) for view in images}
     assert len(shapes) == 1 and len(shapes.pop()) == 2 + recipe.spatial_dims
-    assert all(view.min() >= -1e-6 and view.max() <= 1 + 1e-6 for view in views.values())
+    assert all(view.min() >= -1e-6 and view.max() <= 1 + 1e-6 for view in images)
     again = views_of(recipe)
     assert all(torch.equal(view, again[key]) for key, view in views.items())
 
 
 @EVERY
 def test_network_and_objectives_build_and_name_views_that_exist(name):
-    recipe = load_recipe(name)
+    recipe = with_words(name)
     with torch.device("meta"):
         learner = build_learner(recipe, seed=0, world_size=1)
     assert list(learner.objectives) == list(recipe.objectives)
@@ -85,13 +106,13 @@ def test_network_and_objectives_build_and_name_views_that_exist(name):
 
 @pytest.mark.parametrize("name", [name for name in PRETRAINING if name.endswith("_small")])
 def test_a_small_recipe_takes_a_step_whose_loss_is_finite(name):
-    recipe = load_recipe(name)
+    recipe = with_words(name)
     learner = build_learner(recipe, seed=0, world_size=1)
-    count = recipe.network.batch_norm_groups if recipe.network.batch_norm == "split" else 2
-    weights = {key: settings["weight"] for key, settings in recipe.objectives.items()}
-    loss, _ = learner(views_of(recipe, count * 2), {"step": 0}, weights)
+    count = 2 * (recipe.network.batch_norm_groups if recipe.network.batch_norm == "split" else 1)
+    words = torch.arange(count) % 5
+    loss, parts = learner(views_of(recipe, count), {"step": 0, "word": words}, weights_at(recipe, recipe.steps - 1))
     loss.backward()
-    assert torch.isfinite(loss)
+    assert torch.isfinite(loss) and set(recipe.objectives) <= set(parts)
 
 
 # ---------------------------------------------------------------- momentum contrast (spec_fewshot §2.2)
@@ -220,3 +241,170 @@ def test_genesis_2d_shuffles_as_many_pixels_as_the_cube_has_shuffled_voxels():
     windows = dict(ops_of(load_recipe("models_genesis_2d"), "distorted"))["local_shuffle"]["windows"]
     source = shuffle_map(Draws.for_step(0, 0, range(8)).spawn_keys(), (224, 224), windows)
     assert abs((source != torch.arange(224 * 224)).float().mean() - 0.81) < 0.02
+
+
+# ---------------------------------------------------------------- Semantic Genesis (spec_genesis §1.2, §1.5, §1.6)
+
+
+@pytest.mark.parametrize("name", ["semantic_genesis_3d", "transvw_3d"])
+def test_semantic_genesis_holds_the_published_numbers(name):
+    recipe = load_recipe(name)
+    assert (recipe.size, recipe.batch_size, recipe.patches) == ([64, 64, 32], 64, "words")
+    assert recipe.network.encoder == {"name": "unet", "width": 32}
+    assert (recipe.objectives["restore"]["weight"], recipe.objectives["words"]["weight"]) == (1.0, 0.01)
+    assert (recipe.objectives["words"]["width"], recipe.objectives["words"]["head"]) == (1024, "conv")
+    assert recipe.objectives["words"].get("classes") is None  # 44 in the paper; the table of words says
+    optimizer = recipe.optimizer
+    assert (optimizer.name, optimizer.lr, optimizer.betas, optimizer.weight_decay) == ("adam", 1e-3, (0.9, 0.999), 0.0)
+    assert 44 * 200 * 3 == 26_400 and recipe.steps == 200 * 26_400 // 64  # passes over the crops
+
+
+def test_semantic_genesis_transforms_as_released_elastic_and_then_exactly_one_of_four():
+    recipe = load_recipe("semantic_genesis_3d")
+    elastic, one = ops_of(recipe, "distorted")
+    assert elastic == ("elastic", {"alpha": 991, "sigma": 8})
+    assert one == (
+        "one_of",
+        {
+            "ops": [
+                {"local_shuffle": {"windows": 5}},
+                "intensity_curve",
+                {"in_paint": {"boxes": 1, "first": 1.0}},
+                {"out_paint": {"boxes": 1}},
+            ]
+        },
+    )
+    choose = ViewGraph(recipe.views).ops["distorted"][1]
+    assert choose.p == 1.0 and len(set(choose.weights)) == 1
+    assert all(op.p == 1.0 for op in ViewGraph(recipe.views).ops["distorted"] + choose.ops)
+    assert [op.fill for op in choose.ops[2:]] == ["noise", "noise"]
+
+
+def test_semantic_genesis_restores_the_crop_from_before_the_elastic_deformation_and_never_flips():
+    recipe = load_recipe("semantic_genesis_3d")
+    image, views = tiny_batch(recipe, 4), views_of(recipe, 4)
+    assert torch.equal(views["clean"], image)
+    assert (views["distorted"] != image).flatten(1).float().mean(1).min() > 0.9  # the deformation moves every voxel
+    assert {recipe.objectives[name]["view"] for name in ("restore", "words")} == {"distorted"}
+    assert recipe.objectives["restore"]["target"] == "clean"
+
+
+def test_semantic_genesis_classifies_alone_for_20_passes_and_then_does_both():
+    recipe = load_recipe("semantic_genesis_3d")
+    passes = 26_400 / 64
+    for step, restore in ((0, 0.0), (20 * passes - 1, 0.0), (20 * passes, 1.0), (recipe.steps - 1, 1.0)):
+        assert weights_at(recipe, int(step)) == {"restore": restore, "words": 0.01}
+
+
+def test_semantic_genesis_halves_the_rate_every_40_passes():
+    recipe = load_recipe("semantic_genesis_3d")
+    for epoch in (0, 39.9, 40, 79.9, 80, 119.9, 120, 160, 199.9):
+        seen = factor(recipe.schedule, int(epoch * 26_400 / 64), recipe.steps)
+        assert seen == 0.5 ** (epoch // 40), epoch
+
+
+def test_semantic_genesis_has_the_tensors_and_parameters_of_the_published_network():
+    with torch.device("meta"):
+        learner = build_learner(with_words("semantic_genesis_3d", 44), seed=0, world_size=1)
+    network, head = learner.network, learner.objectives["words"]
+    assert len(network.state_dict()) + len(head.state_dict()) == 115
+    assert (size_of(head), size_of(network, head), size_of(network.encoder, head)) == (
+        14_203_948,
+        33_277_613,
+        21_231_724,
+    )
+
+
+def test_transvw_is_semantic_genesis_under_another_name():
+    for size in ("", "_small"):
+        one, other = (load_recipe(f"{name}_3d{size}").to_dict() for name in ("semantic_genesis", "transvw"))
+        assert {key for key in one if one[key] != other[key]} <= {"name", "title", "paper", "command", "cost"}
+
+
+@pytest.mark.parametrize("name", [f"semantic_genesis_{kind}" for kind in ("3d_small", "2d", "2d_small")])
+def test_semantic_genesis_of_other_sizes_keeps_method_weights_and_the_share_of_its_first_phase(name):
+    recipe, published = load_recipe(name), load_recipe("semantic_genesis_3d")
+    assert [op for op, _ in ops_of(recipe, "distorted")] == ["elastic", "one_of"]
+    ops = ViewGraph(recipe.views).ops["distorted"][1].ops
+    assert [type(op) for op in ops] == [type(op) for op in ViewGraph(published.views).ops["distorted"][1].ops]
+    assert recipe.stages[0].steps * 10 == recipe.steps == sum(stage.steps for stage in recipe.stages)
+    assert recipe.stages[0].weights == {"restore": 0.0}
+
+
+# ---------------------------------------------------------------- baselines, and any of them on words (spec_genesis §3)
+
+
+@pytest.mark.parametrize("name", [name for name in BASELINES if name.startswith("inpainting")])
+@pytest.mark.parametrize("size", ["", "_small"])
+def test_inpainting_paints_up_to_a_quarter_of_the_image_and_nothing_else(name, size):
+    recipe = load_recipe(name + size)
+    if recipe.spatial_dims == 3:
+        recipe.size = [*recipe.size[:2], 24]
+    views = views_of(recipe, 12)
+    painted = (views["distorted"] != views["clean"]).flatten(1).float().mean(1)
+    assert painted.max() <= 0.25 and painted.mean() > 0.15
+    assert torch.equal(views["clean"], tiny_batch(recipe, 12))
+    for view in views["distorted"]:  # each box has one value of its own
+        _, counts = view.unique(return_counts=True)
+        assert 2 <= (counts > 50).sum() <= ViewGraph(recipe.views).ops["distorted"][0].boxes
+    assert recipe.objectives["restore"].get("region") == "all"
+
+
+@pytest.mark.parametrize("name", [name for name in BASELINES if name.startswith("context_restoration")])
+def test_context_restoration_swaps_ten_pairs_of_patches_and_keeps_the_histogram(name):
+    recipe = load_recipe(name)
+    assert ops_of(recipe, "distorted") == [("swap_patches", {"swaps": 10, "side": [0.125, 0.25]})]
+    recipe.size = [32] * recipe.spatial_dims
+    views = views_of(recipe)
+    assert torch.equal(views["distorted"].flatten(1).sort(1)[0], views["clean"].flatten(1).sort(1)[0])
+    assert (views["distorted"] != views["clean"]).any() and torch.equal(views["clean"], tiny_batch(recipe))
+
+
+@pytest.mark.parametrize(("name", "turns"), [("rotation_3d", 6), ("rotation_2d", 4)])
+def test_rotation_turns_by_every_turn_that_keeps_the_shape(name, turns):
+    recipe = load_recipe(name)
+    assert list(recipe.views) == ["rotated"] and recipe.network.decoder is None
+    recipe.size = [16, 16, 8][: recipe.spatial_dims]
+    views = views_of(recipe, 60)
+    assert len(views["rotated.quarter_turns"].unique()) == turns
+
+
+@pytest.mark.parametrize("name", [name for name in BASELINES if name.endswith("3d")])
+def test_baselines_have_the_cubes_network_and_training_of_models_genesis(name):
+    recipe, genesis = load_recipe(name), load_recipe("models_genesis_3d")
+    same = ("size", "batch_size", "steps", "optimizer", "schedule", "spatial_dims")
+    assert all(getattr(recipe, field) == getattr(genesis, field) for field in same)
+    assert recipe.network.encoder == genesis.network.encoder and not recipe.licence_notice
+
+
+@pytest.mark.parametrize("name", WITH_SEMANTICS)
+@pytest.mark.parametrize("size", ["", "_small"])
+def test_adding_semantics_changes_the_data_and_adds_one_objective(name, size):
+    method, dims = name.rsplit("_", 1)
+    plain, more = load_recipe(name + size), load_recipe(f"{method}_semantics_{dims}{size}")
+    changed = {f.name for f in dataclasses.fields(plain) if getattr(plain, f.name) != getattr(more, f.name)}
+    header = {"name", "title", "paper", "command", "cost", "expects", "licence_notice"}
+    assert changed - header == {"patches", "objectives"}
+    words = more.objectives.pop("words")
+    assert more.objectives == plain.objectives and more.patches == "words"
+    assert words["weight"] == 0.01 and words["view"] == list(plain.views)[-1]
+
+
+@pytest.mark.parametrize("name", PRETRAINING)
+def test_words_are_classified_on_crops_of_words_and_the_command_gives_the_table(name):
+    recipe = load_recipe(name)
+    on_words = name in ON_WORDS
+    assert ("words" in recipe.objectives) == on_words == (" --words WORDS " in recipe.command)
+    assert (recipe.size is not None and "semantic_genesis.md" in recipe.licence_notice) or not on_words
+
+
+@pytest.mark.parametrize("name", SIBLINGS)
+def test_every_method_has_a_small_sibling_with_the_same_views_and_objectives(name):
+    recipe, small = load_recipe(name), load_recipe(f"{name}_small")
+    assert list(recipe.views) == list(small.views) and small.patches == recipe.patches
+    weights = [{key: settings["weight"] for key, settings in r.objectives.items()} for r in (recipe, small)]
+    assert weights[0] == weights[1]
+    like = load_recipe("models_genesis_3d_small" if small.spatial_dims == 3 else "models_genesis_2d_small")
+    same = ("size", "batch_size", "steps", "schedule", "optimizer")
+    assert all(getattr(small, field) == getattr(like, field) for field in same)  # studies compare them at equal cost
+    assert small.network.encoder == like.network.encoder
