@@ -83,22 +83,18 @@ def run(order: dict[str, Any]) -> int:
     """Train as ordered; 0, 2 after an error in one sentence, 1 after any other."""
     import traceback
 
-    from runs import RECIPES
+    from runs import RECIPES, train_validated
 
     from scanlearn.engine.pretrain import pretrain
     from scanlearn.errors import ScanlearnError
 
     arm(order["where"], order["step"])
+    how = {name: order[name] for name in ("resume", "workers", "strategy")}
     try:
-        pretrain(
-            order["store"],
-            RECIPES[order["method"]][0](),
-            order["out"],
-            resume=order["resume"],
-            workers=order["workers"],
-            strategy=order["strategy"],
-            seed=3,
-        )
+        if order["method"] == "validated":
+            train_validated(order["store"], order["out"], seed=3, **how)
+        else:
+            pretrain(order["store"], RECIPES[order["method"]][0](), order["out"], seed=3, **how)
     except ScanlearnError as error:
         print(error, file=sys.stderr, flush=True)
         return 2
