@@ -2,14 +2,18 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from runs import genesis_recipe, volume_store
 
 from scanlearn.engine.pretrain import pretrain
 from scanlearn.engine.recipe import Stage, load_recipe, stretched
+from scanlearn.engine.train import Views
+from scanlearn.engine.validation import words_figure
 from scanlearn.errors import ScanlearnError
-from scanlearn.scans.words import open_words
+from scanlearn.scans.loader import Loader
+from scanlearn.scans.words import open_words, write_words
 from scanlearn.weights.encoder import read_card
-from word_tables import word_table
+from word_tables import word_columns, word_table
 
 RECIPE = {"patches": "words", "steps": 4, "checkpoint_every": 2, "monitor": {"every": -1}}
 
@@ -77,3 +81,37 @@ def test_asking_for_steps_stretches_the_stages(tmp_path):
     recipe = load_recipe(file, {"steps": 400})
     assert recipe.steps == 400 and [s.steps for s in recipe.stages] == [100, 300]
     assert load_recipe(file).steps == 40
+
+
+def test_validation_is_the_weighted_loss_on_the_words_of_other_patients(store, words, tmp_path):
+    recipe = genesis_recipe(**{**RECIPE, "batch_size": 2, "stopping": {"every": 2, "patience": 0}})
+    recipe.objectives = {"restore": {"weight": 2.0}, "words": {"weight": 0.5, "width": 4}}
+    result = pretrain(store, recipe, tmp_path / "run", words=words.folder, seed=1)
+    figure = words_figure(recipe, store, words, 1)
+    learner = result.learner.eval()
+    with torch.no_grad():
+        assert figure(learner) == figure(learner)  # the same distortions every time
+        patches, losses = words.patches("val"), []
+        views = Views(recipe, store, 1, torch.device("cpu"), torch.contiguous_format)
+        for batch in Loader(
+            store, patches.rows, patches=patches, batch_size=2, size=(16,) * 3, seed=1, stop=len(patches) // 2
+        ):
+            _, parts = learner(views(batch), batch, {"restore": 1.0, "words": 1.0})
+            losses.append(2 * parts["restore"] + 0.5 * parts["words"])
+        assert figure(learner) == pytest.approx(float(torch.stack(losses).mean()), rel=1e-5)
+        assert result.stopping["best_figure"] == pytest.approx(figure(learner), rel=1e-5)
+
+
+def test_validation_without_validation_words_is_refused(store, tmp_path):
+    columns = word_columns(store, (16, 16, 16))
+    train = columns["part"] == 0
+    write_words(
+        tmp_path / "words",
+        store=store.info["key"],
+        size=(16, 16, 16),
+        settings={},
+        **{name: values[train] for name, values in columns.items()},
+    )
+    recipe = genesis_recipe(**RECIPE, stopping={"every": 2})
+    with pytest.raises(ScanlearnError, match="no words of validation patients"):
+        pretrain(store, recipe, tmp_path / "run", words=tmp_path / "words")

@@ -13,6 +13,7 @@ from scanlearn.engine.device import first_launched
 from scanlearn.engine.recipe import Recipe, load_recipe
 from scanlearn.engine.run_folder import RunFolder
 from scanlearn.engine.train import Result, Training, total_steps, train
+from scanlearn.engine.validation import words_figure
 from scanlearn.errors import ScanlearnError
 from scanlearn.scans.store import Store, open_store
 from scanlearn.scans.words import Words, open_words
@@ -82,6 +83,7 @@ def pretrain(
         workers=workers,
         strategy=strategy,
         timeout=timeout,
+        validate=words_figure(recipe, store, table, seed) if table is not None and recipe.stopping.every else None,
     )
 
 
