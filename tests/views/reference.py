@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from scipy import ndimage
 
 
 def integer(rng, low, high):
@@ -153,3 +154,20 @@ def gaussian_line(values, sigma, radius):
     for i in range(len(values)):
         out[i] = sum(w * values[min(max(i + t, 0), len(values) - 1)] for w, t in zip(weights, taps, strict=True))
     return out / weights.sum()
+
+
+def elastic(image, noise, alpha=991.0, sigma=8.0):
+    """Elastic deformation of an image (*spatial) by the fields noise (2, *spatial) along its first two axes."""
+    fields = [ndimage.gaussian_filter(field, sigma, mode="constant", cval=0.0) * alpha for field in noise]
+    places = np.meshgrid(*map(np.arange, image.shape), indexing="ij")
+    moved = [places[0] + fields[0], places[1] + fields[1], *places[2:]]
+    return ndimage.map_coordinates(image, moved, order=1, mode="reflect")
+
+
+def swap_patches(image, pairs):
+    """image (C, *spatial) after exchanging the patches (first, second, side) one pair after the other."""
+    out = image.copy()
+    for first, second, side in pairs:
+        a, b = ((slice(None), *(slice(v, v + s) for v, s in zip(at, side, strict=True))) for at in (first, second))
+        out[a], out[b] = out[b].copy(), out[a].copy()
+    return out

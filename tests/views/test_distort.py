@@ -87,6 +87,11 @@ def test_the_default_changes_79_percent_of_a_genesis_cube():
         assert (changed - 0.79).abs().max() < 0.02
 
 
+def test_five_windows_change_less_than_a_thousandth_of_a_cube():
+    source = shuffle_map(keys(150), CUBE, 5)
+    assert abs((source != torch.arange(131_072)).float().mean() - 0.0008) < 0.0002
+
+
 def test_displacements_are_distributed_as_in_the_plain_numpy_version():
     flat = np.arange(np.prod(CUBE))
     at = np.stack(np.unravel_index(flat, CUBE))

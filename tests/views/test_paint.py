@@ -4,7 +4,15 @@ import torch
 
 from scanlearn.randomness import Draws, uniform_from
 from scanlearn.views.op import build_op
-from scanlearn.views.paint import InPaint, OutPaint, _paint_noise_tensor, inside_boxes, paint_noise
+from scanlearn.views.paint import (
+    InPaint,
+    OutPaint,
+    _paint_noise_tensor,
+    _paint_values_tensor,
+    inside_boxes,
+    paint_noise,
+    paint_values,
+)
 from views import reference
 
 CUBE = (64, 64, 32)
@@ -42,6 +50,15 @@ def test_the_compiled_loop_and_tensor_arithmetic_paint_the_same(spatial, outside
     p = op.sample(x.shape, draws(4))
     results = [f(x, p["start"], p["side"], p["fill"], outside) for f in (paint_noise, _paint_noise_tensor)]
     assert torch.equal(*results)
+
+
+@pytest.mark.parametrize("spatial", [(64, 64, 32), (33, 35), (7, 5, 3)])
+def test_the_compiled_loop_and_tensor_arithmetic_fill_the_same(spatial):
+    x, op = torch.rand(4, 3, *spatial), InPaint(boxes=12, more=0.9, fill="constant")
+    p = op.sample(x.shape, draws(4))
+    values = uniform_from(p["fill"], 12)
+    results = [fill(x, p["start"], p["side"], values) for fill in (paint_values, _paint_values_tensor)]
+    assert torch.equal(*results) and not torch.equal(results[0], x)
 
 
 def test_shares_measured_on_the_published_code():
@@ -89,6 +106,29 @@ def test_the_masked_share_never_passes_its_bound(spatial):
         assert painted_share(InPaint(boxes=20, max_masked_fraction=bound), spatial, 200).max() <= bound
         assert 1 - painted_share(OutPaint(max_masked_fraction=bound), spatial, 200).min() <= bound
     assert painted_share(InPaint(boxes=20, max_masked_fraction=0.25), spatial, 200).mean() > 0.1
+
+
+@pytest.mark.parametrize("spatial", [CUBE, (40, 56, 40), (32, 32, 32), (224, 224), (64, 64)])
+def test_in_painting_adds_boxes_up_to_a_quarter(spatial):
+    # The baseline after Pathak et al. 2016: boxes as long as the masked share stays below a quarter.
+    # An overlap counts twice, so that a little less than a fifth is masked in the mean.
+    op = InPaint(boxes=40, first=1.0, more=1.0, max_masked_fraction=0.25, fill="constant")
+    drawn = (op.draw((300, 1, *spatial), draws(300))["side"].amin(-1) > 0).sum(1)
+    assert drawn.min() >= 2 and drawn.max() < 40, "the share ends the boxes, not their number"
+    share = painted_share(op, spatial, 300)
+    assert share.max() <= 0.25
+    assert abs(share.mean() - 0.187) < 0.015
+
+
+def test_the_painting_of_the_keras_version_is_reached_by_settings():
+    box, window = InPaint(boxes=1, first=1.0, side=[10, 20]), OutPaint(boxes=1, removed=[10, 20])
+    for op, sides in ((box, [(10, 20)] * 3), (window, [(44, 54), (44, 54), (12, 22)])):
+        p = op.draw((3000, 1, *CUBE), draws(3000))
+        assert p["side"].shape[1] == 1
+        for axis, (low, high) in enumerate(sides):
+            side, start = p["side"][..., axis], p["start"][..., axis]
+            assert (side.min(), side.max()) == (low, high)
+            assert start.min() == 3 and (start + side).max() == CUBE[axis] - 3
 
 
 @pytest.mark.parametrize("spatial", [(64, 64, 5), (13, 8, 1), (1, 2)])

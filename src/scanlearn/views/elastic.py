@@ -78,10 +78,10 @@ class Elastic(Op):
     mirrored beyond its border; along the third axis nothing moves.
 
     In the middle of the image the displacement has the root mean square ``alpha / sqrt(3) / (2 sqrt(pi) sigma)^(D/2)``
-    for D axes: with the published numbers 3.8 voxels in 3D (3.3 over a whole 64x64x32 cube), but 20 in 2D, where
-    neighbouring pixels change places. With ``relative`` the numbers are those for a 64x64x32 cube and follow the image:
-    for s = sqrt(n0 n1) / 64 the Gaussian has ``s sigma`` voxels, and alpha is such that the displacement is s times the
-    cube's, in 2D too. On a 64x64x32 cube ``relative`` changes nothing.
+    for D axes: with the published numbers 3.8 voxels in a 64x64x32 cube (3.3 over all of it), but 20 in a picture, two
+    fifths of which turn inside out. ``relative`` takes the numbers as those for a 64x64x32 cube and suits them to the
+    image: for s = sqrt(n0 n1) / 64 the Gaussian has ``s sigma`` voxels, and alpha gives s times the displacement, 6 %
+    of the side, in 2D too. In a 64x64x32 cube it changes nothing.
     """
 
     moves = True

@@ -64,14 +64,47 @@ def _copy_boxes(x, start, side, out):  # type: ignore[no-untyped-def]
                             out[n, c, i, j, k] = x[n, c, i, j, k]
 
 
+@numba.njit(cache=True, nogil=True)
+def _values_into_boxes(start, side, values, out):  # type: ignore[no-untyped-def]
+    # out (N, C, n0, n1, n2) float32; start, side (N, boxes, 3); values (N, boxes), later boxes on top.
+    for n in range(out.shape[0]):
+        for b in range(start.shape[1]):
+            for c in range(out.shape[1]):
+                for i in range(start[n, b, 0], start[n, b, 0] + side[n, b, 0]):
+                    for j in range(start[n, b, 1], start[n, b, 1] + side[n, b, 1]):
+                        for k in range(start[n, b, 2], start[n, b, 2] + side[n, b, 2]):
+                            out[n, c, i, j, k] = values[n, b]
+
+
+def _as_volume(x: Tensor, start: Tensor, side: Tensor) -> tuple[tuple[int, ...], np.ndarray, np.ndarray]:
+    """The shape of x, corners and sides in 3D: a picture is a volume with one slice."""
+    missing = 5 - x.dim()
+    shape = (*x.shape[:2], *(1,) * missing, *x.shape[2:])
+    return shape, F.pad(start, (missing, 0), value=0).numpy(), F.pad(side, (missing, 0), value=1).numpy()
+
+
+def paint_values(x: Tensor, start: Tensor, side: Tensor, values: Tensor) -> Tensor:
+    """x with values (N, boxes) in the boxes, later ones on top, the same in all channels."""
+    if x.device.type != "cpu" or x.dtype != torch.float32:
+        return _paint_values_tensor(x, start, side, values)
+    volume, a, s = _as_volume(x, start, side)
+    out = x.clone(memory_format=torch.contiguous_format)
+    _values_into_boxes(a, s, values.numpy(), out.view(volume).numpy())
+    return out
+
+
+def _paint_values_tensor(x: Tensor, start: Tensor, side: Tensor, values: Tensor) -> Tensor:
+    for i in range(start.shape[1]):
+        covered = inside_boxes(start[:, i : i + 1], side[:, i : i + 1], x.shape[2:])[:, None]
+        x = torch.where(covered, values[:, i].to(x.dtype).view(-1, *(1,) * (x.dim() - 1)), x)
+    return x
+
+
 def paint_noise(x: Tensor, start: Tensor, side: Tensor, keys: Tensor, outside: bool) -> Tensor:
     """x with independent U[0, 1) for every voxel in the boxes (or outside them), the same in all channels."""
     if x.device.type != "cpu" or x.dtype != torch.float32:
         return _paint_noise_tensor(x, start, side, keys, outside)
-    missing = 5 - x.dim()  # a picture is a volume with one slice
-    volume = (*x.shape[:2], *(1,) * missing, *x.shape[2:])
-    a = F.pad(start, (missing, 0), value=0).numpy()
-    s = F.pad(side, (missing, 0), value=1).numpy()
+    volume, a, s = _as_volume(x, start, side)
     if outside:
         out = uniform_from(keys, 1, *x.shape[2:]).expand(x.shape).contiguous()
         _copy_boxes(x.contiguous().view(volume).numpy(), a, s, out.view(volume).numpy())
@@ -179,11 +212,7 @@ class InPaint(_Paint):
             return paint_noise(x, start, side, params["fill"], outside=False)
         if self.fill != "constant":
             return x.masked_fill(inside_boxes(start, side, x.shape[2:])[:, None], float(self.fill))
-        values = uniform_from(params["fill"], self.boxes).to(x.dtype)
-        for i in range(self.boxes):
-            covered = inside_boxes(start[:, i : i + 1], side[:, i : i + 1], x.shape[2:])[:, None]
-            x = torch.where(covered, values[:, i].view(-1, *(1,) * (x.dim() - 1)), x)
-        return x
+        return paint_values(x, start, side, uniform_from(params["fill"], self.boxes))
 
 
 @VIEWS.register("out_paint")
