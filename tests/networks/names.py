@@ -108,3 +108,27 @@ def dira_unet() -> Tensors:
             stem = f"decoder.blocks.{index}.{conv}"
             tensors += [(f"{stem}.0.weight", (outside, channels, 3, 3)), *batch_norm(f"{stem}.1", outside)]
     return [*tensors, ("segmentation_head.0.weight", (1, 16, 3, 3)), ("segmentation_head.0.bias", (1,))]
+
+
+def genesis_nnunet() -> Tensors:
+    """The 98 tensors of Models Genesis for nnU-Net v1, in the order of the file."""
+
+    def unit(stem: str, inside: int, outside: int) -> Tensors:
+        sizes = {"conv.weight": (outside, inside, 3, 3, 3), "conv.bias": (outside,)}
+        return [
+            (f"{stem}.{name}", shape)
+            for name, shape in {**sizes, "instnorm.weight": (outside,), "instnorm.bias": (outside,)}.items()
+        ]
+
+    tensors: Tensors = []
+    widths = [32, 64, 128, 256, 320, 320]
+    for index, skip in enumerate(widths[-2::-1]):
+        tensors += unit(f"conv_blocks_localization.{index}.0.blocks.0", 2 * skip, skip)
+        tensors += unit(f"conv_blocks_localization.{index}.1.blocks.0", skip, skip)
+    for level, (inside, outside) in enumerate(itertools.pairwise([1, *widths])):
+        parts = ("0.blocks.0", "1.blocks.0") if level == 5 else ("blocks.0", "blocks.1")
+        tensors += unit(f"conv_blocks_context.{level}.{parts[0]}", inside, outside)
+        tensors += unit(f"conv_blocks_context.{level}.{parts[1]}", outside, outside)
+    for index, (below, skip) in enumerate(itertools.pairwise(widths[::-1])):
+        tensors += [(f"tu.{index}.weight", (below, skip, 2 if index else 1, 2, 2))]
+    return tensors + [(f"seg_outputs.{i}.weight", (2, width, 1, 1, 1)) for i, width in enumerate(widths[-2::-1])]

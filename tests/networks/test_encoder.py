@@ -54,8 +54,8 @@ def test_contract(name, dims, channels):
     again = build_encoder(json.loads(json.dumps(encoder.describe())))
     assert again.describe() == encoder.describe()
     again.load_state_dict(encoder.state_dict())
-    x = torch.rand(1, channels, *sizes)
-    for ours, theirs in zip(encoder.eval()(x), again.eval()(x), strict=True):
+    x = torch.rand(1, channels, *sizes).double()  # instance norm over two voxels magnifies rounding
+    for ours, theirs in zip(encoder.eval().double()(x), again.eval().double()(x), strict=True):
         assert torch.allclose(ours, theirs, atol=1e-4)
 
 
@@ -72,7 +72,7 @@ def test_the_maps_are_not_overwritten_by_later_layers(name):
     seen = []
     x = torch.rand(1, 1, 64, 64)
     for m in encoder(x):
-        assert m.min() >= 0  # every map comes out of a ReLU
+        assert m.min() >= (-0.1 if name == "nnunet" else 0)  # every map comes out of a ReLU; nnU-Net's leaks 0.01
         seen.append(m.clone())
     assert all(torch.equal(a, b) for a, b in zip(seen, encoder(x), strict=True))
     assert len({m.data_ptr() for m in encoder(x)}) == len(seen)

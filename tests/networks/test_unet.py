@@ -106,6 +106,16 @@ def test_always_batch_stats_normalises_by_the_batch_in_evaluation_and_changes_no
     assert not torch.allclose(plain.eval().restored(x), trained, atol=1e-3)
 
 
+@pytest.mark.parametrize("always", [True, False])
+def test_norm_eps_reaches_every_batch_norm_and_is_described(always):
+    settings = {"norm_eps": 1e-3, "always_batch_stats": always}
+    encoder = {"name": "unet", "width": 2, "spatial_dims": 2, **settings}
+    network = build_network({"encoder": encoder, "decoder": {"name": "unet", **settings}})
+    assert [part.eps for name, part in network.named_modules() if name.endswith("bn1")] == [1e-3] * 14
+    assert network.encoder.describe()["norm_eps"] == network.decoder.describe()["norm_eps"] == 1e-3
+    assert tiny().encoder.describe()["norm_eps"] == 1e-5
+
+
 def test_the_decoder_refuses_an_encoder_that_it_does_not_fit():
     with pytest.raises(ScanlearnError, match="use the decoder 'unet_blocks'"):
         build_network({"encoder": {"name": "resnet18", "width": 2}, "decoder": "unet"})

@@ -12,7 +12,9 @@ from scanlearn.networks.conv import trusted
 from scanlearn.networks.encoder import Encoder, split_description
 from scanlearn.registry import Registry
 
-DECODERS = Registry("decoder", modules=("scanlearn.networks.unet", "scanlearn.networks.unet_blocks"))
+DECODERS = Registry(
+    "decoder", modules=tuple(f"scanlearn.networks.{name}" for name in ("unet", "unet_blocks", "nnunet"))
+)
 
 
 class Decoder(nn.Module):

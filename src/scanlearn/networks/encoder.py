@@ -18,7 +18,7 @@ from scanlearn.registry import Registry
 
 ENCODERS = Registry(
     "encoder",
-    modules=tuple(f"scanlearn.networks.{name}" for name in ("resnet", "densenet", "unet", "i3d")),
+    modules=tuple(f"scanlearn.networks.{name}" for name in ("resnet", "densenet", "unet", "i3d", "nnunet")),
 )
 
 
@@ -70,6 +70,12 @@ class Encoder(nn.Module):
     @property
     def num_features(self) -> int:
         return self.channels[-1]
+
+    @property
+    def factors(self) -> list[tuple[int, ...]]:
+        """How many times smaller each map is than the one before it (the first: than the input), per axis."""
+        steps = [after // before for before, after in zip([1, *self.strides], self.strides, strict=False)]
+        return [(step,) * self.spatial_dims for step in steps]
 
     def normalise(self, statistics: dict[str, Sequence[float]] | None) -> None:
         """From now on see (x - mean) / std: ``{"mean": [...], "std": [...]}`` of each channel, or None."""

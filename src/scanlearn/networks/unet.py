@@ -32,11 +32,13 @@ _UPSAMPLE = ("transpose", "nearest")
 class _Unit(nn.Module):
     """Convolution of 3 per axis with bias, batch norm, ReLU."""
 
-    def __init__(self, dims: int, inside: int, outside: int, always_batch_stats: bool):
+    def __init__(self, dims: int, inside: int, outside: int, always_batch_stats: bool, eps: float):
         super().__init__()
         self.conv1 = _CONV[dims](inside, outside, kernel_size=3, padding=1)
         norm: nn.Module = (
-            SplitBatchNorm(outside, always_batch_stats=True) if always_batch_stats else _NORM[dims](outside)
+            SplitBatchNorm(outside, always_batch_stats=True, eps=eps)
+            if always_batch_stats
+            else _NORM[dims](outside, eps=eps)
         )
         self.bn1 = norm
 
@@ -47,11 +49,11 @@ class _Unit(nn.Module):
 class _Down(nn.Module):
     """Two units; pooling is left to the encoder, because the map before it is the skip."""
 
-    def __init__(self, dims: int, inside: int, outside: int, always_batch_stats: bool):
+    def __init__(self, dims: int, inside: int, outside: int, *norm: Any):
         super().__init__()
         self.ops = nn.Sequential(
-            _Unit(dims, inside, outside // 2, always_batch_stats),
-            _Unit(dims, outside // 2, outside, always_batch_stats),
+            _Unit(dims, inside, outside // 2, *norm),
+            _Unit(dims, outside // 2, outside, *norm),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -61,15 +63,15 @@ class _Down(nn.Module):
 class _Up(nn.Module):
     """Twice the size, then the skip behind it, then two units."""
 
-    def __init__(self, dims: int, below: int, skip: int, outside: int, upsample: str, always_batch_stats: bool):
+    def __init__(self, dims: int, below: int, skip: int, outside: int, upsample: str, *norm: Any):
         super().__init__()
         if upsample == "transpose":
             self.up_conv: nn.Module = _TRANSPOSED[dims](below, below, kernel_size=2, stride=2)
         else:
             self.up_conv = nn.Upsample(scale_factor=2, mode="nearest")
         self.ops = nn.Sequential(
-            _Unit(dims, below + skip, outside, always_batch_stats),
-            _Unit(dims, outside, outside, always_batch_stats),
+            _Unit(dims, below + skip, outside, *norm),
+            _Unit(dims, outside, outside, *norm),
         )
 
     def forward(self, x: Tensor, skip: Tensor | None) -> Tensor:
@@ -96,6 +98,7 @@ class UNetEncoder(Encoder):
         width: channels of the first convolution; 32 is the published network.
         always_batch_stats: normalise with the statistics of the batch in evaluation too, to get the outputs of the
             published code; otherwise re-estimate the running statistics of published weights before evaluation.
+        norm_eps: what batch norm adds to the variance; 1e-3 in the published Keras network.
     """
 
     def __init__(
@@ -105,6 +108,7 @@ class UNetEncoder(Encoder):
         in_channels: int = 1,
         width: int = 32,
         always_batch_stats: bool = False,
+        norm_eps: float = 1e-5,
     ):
         channels = [2 * width * 2**level for level in range(4)]
         super().__init__(
@@ -115,9 +119,10 @@ class UNetEncoder(Encoder):
             in_channels=in_channels,
             width=width,
             always_batch_stats=always_batch_stats,
+            norm_eps=norm_eps,
         )
         for name, inside, outside in zip(_DOWN, [in_channels, *channels], channels, strict=False):
-            self.add_module(name, _Down(spatial_dims, inside, outside, always_batch_stats))
+            self.add_module(name, _Down(spatial_dims, inside, outside, always_batch_stats, norm_eps))
 
     def maps(self, x: Tensor) -> list[Tensor]:
         levels: list[Tensor] = []
@@ -136,7 +141,7 @@ class UNetDecoder(Decoder):
         upsample: ``transpose`` (transposed convolution, the published PyTorch network) or ``nearest`` (nearest
             neighbour without parameters, the published Keras network).
         skips: whether the encoder's finer maps are concatenated; without them the network is an auto-encoder.
-        always_batch_stats: as for the encoder.
+        always_batch_stats, norm_eps: as for the encoder.
     """
 
     def __init__(
@@ -148,8 +153,10 @@ class UNetDecoder(Decoder):
         upsample: str = "transpose",
         skips: bool = True,
         always_batch_stats: bool = False,
+        norm_eps: float = 1e-5,
     ):
-        settings: dict[str, Any] = {"upsample": upsample, "skips": skips, "always_batch_stats": always_batch_stats}
+        norm: dict[str, Any] = {"always_batch_stats": always_batch_stats, "norm_eps": norm_eps}
+        settings: dict[str, Any] = {"upsample": upsample, "skips": skips, **norm}
         super().__init__("unet", out_channels, **settings)
         if upsample not in _UPSAMPLE:
             raise unknown("upsample", upsample, _UPSAMPLE)
@@ -161,7 +168,7 @@ class UNetDecoder(Decoder):
         dims, channels = encoder.spatial_dims, encoder.channels
         for level in (2, 1, 0):
             below, skip = channels[level + 1], channels[level] if skips else 0
-            self.add_module(_UP[level], _Up(dims, below, skip, channels[level], upsample, always_batch_stats))
+            self.add_module(_UP[level], _Up(dims, below, skip, channels[level], upsample, *norm.values()))
         self.out_tr = _Out(dims, channels[0], out_channels)
         self.skips = skips
 
