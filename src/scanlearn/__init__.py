@@ -19,6 +19,7 @@ _PUBLIC = {
     "prepare": "scanlearn.scans.prepare",
     "open_store": "scanlearn.scans.store",
     "load_recipe": "scanlearn.engine.recipe",
+    "discover": "scanlearn.discovery.discover",
     "pretrain": "scanlearn.engine.pretrain",
     "load_encoder": "scanlearn.weights.encoder",
     "probe": "scanlearn.tasks.probe",

@@ -145,6 +145,85 @@ def names(store: str, out: str | None = None) -> None:
     next_command(f"scanlearn pretrain {store} --recipe moco_v2_small --out runs/moco_v2_small")
 
 
+def discover(
+    store: str,
+    out: str,
+    neighbours: float | None = None,
+    neighbours_val: float | None = None,
+    classes: int | None = None,
+    size: list[float] | None = None,
+    extra_crops: int = 2,
+    reference: Literal["per_class", "shared"] = "per_class",
+    coordinate_space: Literal["normalised", "voxel", "mm"] = "normalised",
+    small: Literal["pad", "skip"] = "pad",
+    tissue: Literal["general", "lung", "none"] = "general",
+    margins: list[float] | None = None,
+    apart: float = 5.0,
+    tries: int = 200,
+    per_patient: int = 1,
+    autoencoder: str | None = None,
+    skips: bool = False,
+    encoder: str | None = None,
+    seed: int = 0,
+    workers: int = 0,
+) -> None:
+    """Find places that recur in similar patients: the words that Semantic Genesis and TransVW learn from.
+
+    OUT gets a table of crops by word, a few MB; no voxel is copied. What was interrupted goes on when the same command
+    is given again. Validation patients get words of their own crops; the test part is never read.
+
+    Args:
+        store: what `prepare` wrote.
+        out: the folder to write.
+        neighbours: scans of a word, a number or a share of the patients up to 1 (200 in 3D, 1000 in 2D, or 45 %).
+        neighbours-val: the same for validation patients (30).
+        classes: words (44 in 3D, 100 in 2D, half of the patients at most).
+        size: of a crop, voxels or shares of a scan up to 1, e.g. --size 64 64 32 (the default, where it fits).
+        extra-crops: crops of each training scan at other scales, beside the one at base scale.
+        reference: per_class takes another reference patient for each word, shared one for all.
+        coordinate-space: the same place is the same share of the scan (normalised), the same voxel, or the same mm.
+        small: scans that a crop would reach out of are padded (pad) or passed over (skip).
+        tissue: what a crop must show; lung is the published test, for CT in the window genesis.
+        margins: between the edge of a reference and a crop, voxels or shares of the scan below 1.
+        apart: voxels, at least, between two places.
+        tries: places looked at on one reference before another is taken.
+        per-patient: scans of one patient in a word, at most; 0 takes rows, such as slices, as they are.
+        autoencoder: recipe of the auto-encoder (autoencoder_3d_small or autoencoder_2d_small) or a YAML file.
+        skips: give the auto-encoder skips, as the released code has them.
+        encoder: a run, encoder folder or .safetensors file whose features are taken instead of an auto-encoder's.
+        seed: of everything that is drawn.
+        workers: processes that read while the auto-encoder is trained.
+    """
+    from scanlearn.console import next_command, say
+    from scanlearn.discovery.discover import discover as run
+
+    words = run(
+        store,
+        out,
+        neighbours=neighbours,
+        neighbours_val=neighbours_val,
+        classes=classes,
+        size=size,
+        extra_crops=extra_crops,
+        reference=reference,
+        coordinate_space=coordinate_space,
+        small=small,
+        tissue=tissue,
+        margins=margins,
+        apart=apart,
+        tries=tries,
+        per_patient=per_patient or None,
+        autoencoder=autoencoder,
+        skips=skips,
+        encoder=encoder,
+        seed=seed,
+        workers=workers,
+    )
+    say(f"Look at them: scanlearn report {out} --store {store}")
+    recipe = f"semantic_genesis_{len(words.size)}d_small"
+    next_command(f"scanlearn pretrain {store} --recipe {recipe} --words {out} --out runs/{recipe}")
+
+
 def pretrain(
     store: str,
     recipe: str,
@@ -482,6 +561,7 @@ def demo(out: str = "demo-out", seeds: int = 3) -> None:
 VERBS: tuple[Callable[..., None], ...] = (
     prepare,
     names,
+    discover,
     pretrain,
     probe,
     embed,
@@ -497,6 +577,7 @@ TAKES_SETTINGS = ("pretrain", "finetune", "study")
 _POSITIONAL: dict[str, tuple[str, ...]] = {
     "prepare": ("source",),
     "names": ("store",),
+    "discover": ("store",),
     "pretrain": ("store",),
     "probe": ("run", "store"),
     "embed": ("run", "store"),
@@ -514,6 +595,7 @@ The way:  prepare -> pretrain -> probe -> finetune -> study -> predict -> report
   scanlearn demo                                                    see it work on a real brain
   scanlearn prepare scans/ --out stores/chest                       any folder, table or .npz of scans
   scanlearn pretrain stores/chest --recipe moco_v2_small --out runs/moco
+  scanlearn discover stores/chest --out words                       places that recur, for Semantic Genesis
   scanlearn finetune stores/chest --task classify --target finding --labels 100 --init runs/moco --out runs/moco-100
   scanlearn finetune stores/chest --task classify --target finding --labels 100 --init none --out runs/scratch-100
   scanlearn study stores/chest --task classify --target finding --methods scratch moco_v2_small --labels 50 all --out studies/a
