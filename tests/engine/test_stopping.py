@@ -143,7 +143,7 @@ def test_without_restore_best_the_last_weights_stay_and_it_is_said():
 
 @pytest.mark.parametrize("figure", [math.nan, math.inf])
 def test_a_figure_that_is_no_number_is_refused_with_the_step(figure):
-    with pytest.raises(ScanlearnError, match="The validation at step 1,200 gave (nan|inf), no number to go by"):
+    with pytest.raises(ScanlearnError, match=r"The validation at step 1,200 gave (nan|inf), no number to go by"):
         stopping_of().note(1200, figure)
 
 

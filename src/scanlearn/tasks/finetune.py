@@ -24,6 +24,7 @@ from scanlearn.tasks.classify import test_classifier
 from scanlearn.tasks.frozen import finetune_frozen
 from scanlearn.tasks.segment import test_segmenter
 from scanlearn.tasks.trained import save_head
+from scanlearn.tasks.validation import validation_figure
 from scanlearn.weights.encoder import read_card
 
 TASKS = ("classify", "segment")
@@ -124,7 +125,9 @@ def _train_and_test(
         notes={"task": task, "init": facts["init"]},
     )
     weights = None if init == "none" else init
-    result = train(plan, store, training, out, seed=seed, init=weights, resume=resume, workers=workers)
+    validate = validation_figure(task, store, column, facts["input_size"]) if plan.stopping.every else None
+    how: dict[str, Any] = {"seed": seed, "init": weights, "resume": resume, "workers": workers, "validate": validate}
+    result = train(plan, store, training, out, **how)
     if result.stopped:
         raise Interrupted(f"The run was stopped at step {result.steps}; go on with --resume.")
     run = RunFolder(out)
@@ -146,6 +149,8 @@ def _test(
             else test_segmenter(network, store, facts, run, device)
         )
     results = {**facts, "steps": result.steps, **tested}
+    if result.stopping is not None:
+        results["stopping"] = result.stopping
     write_json(run.results, results)
     return results
 
