@@ -11,6 +11,7 @@ from scanlearn.networks.conv import Conv3d
 from scanlearn.networks.encoder import ENCODERS, build_encoder
 from scanlearn.networks.network import Network
 from scanlearn.networks.norm import SplitBatchNorm
+from scanlearn.objectives.objective import build_objective
 from scanlearn.objectives.words import HEADS, ClassifyWords, word_error
 
 WORDS = {"words": {"view": "query", "classes": 5, "width": 6}}
@@ -168,6 +169,8 @@ def test_batch_norm_of_the_head_is_that_of_the_network():
     split = small_learner(WORDS, batch_norm="split", batch_norm_groups=2).objectives["words"].clc_out.bn1
     assert isinstance(split, SplitBatchNorm) and split.groups == 2
     assert type(small_learner(WORDS).objectives["words"].clc_out.bn1) is torch.nn.BatchNorm2d
+    network = torch.nn.SyncBatchNorm.convert_sync_batchnorm(small_learner(WORDS).network)
+    assert type(build_objective("words", {"classes": 3}, network).clc_out.bn1) is torch.nn.SyncBatchNorm
 
 
 def steps_on_words(world_size, batch_norm):
