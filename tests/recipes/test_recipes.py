@@ -17,7 +17,8 @@ from scanlearn.views.graph import ViewGraph
 
 MOCO = ["moco_v1", "moco_v2", "chen2021"]
 GENESIS = ["models_genesis_3d", "models_genesis_3d_small", "models_genesis_2d", "models_genesis_2d_small"]
-PRETRAINING = [name for name in recipe_names() if not name.startswith("finetune")]
+FINETUNING = ("finetune_", "target_")
+PRETRAINING = [name for name in recipe_names() if not name.startswith(FINETUNING)]
 BASELINES = [
     f"{method}_{dims}" for method in ("inpainting", "context_restoration", "rotation") for dims in ("3d", "2d")
 ]
@@ -72,7 +73,7 @@ def rates(recipe, epochs=200, steps_per_epoch=3):
 def test_a_recipe_says_what_it_is_and_its_command_names_it(name):
     recipe = load_recipe(name)
     assert recipe.name == name and recipe.title and recipe.cost
-    verb = "finetune" if name.startswith("finetune") else "pretrain"
+    verb = "finetune" if name.startswith(FINETUNING) else "pretrain"
     assert recipe.command.startswith(f"scanlearn {verb} STORE ")
     if name in PRETRAINING:
         assert f"--recipe {name} " in recipe.command and recipe.paper and recipe.expects

@@ -6,6 +6,7 @@ import pytest
 import torch
 from runs import genesis_recipe, image_store, moco_recipe, volume_store
 
+from scanlearn.catalog.labels import Labels
 from scanlearn.engine.pretrain import pretrain
 from scanlearn.errors import ScanlearnError
 from scanlearn.scans.store import open_store
@@ -123,6 +124,13 @@ def test_only_some_classes_are_learnt_in_the_order_given(images):
     assert np.array_equal(turned.codes, 1 - labels.codes)
     with pytest.raises(ScanlearnError, match="no class 'x'"):
         only_classes(labels, ["0", "x"])
+
+
+def test_of_several_labels_some_are_learnt_and_scans_without_them_are_negative():
+    codes = np.array([[1, 0, 1], [0, 1, 0], [np.nan] * 3], np.float32)
+    some = only_classes(Labels("multilabel", ["a", "none", "z"], codes), ["z", "a"])
+    assert some.classes == ["z", "a"] and some.labelled.tolist() == [True, True, False]
+    np.testing.assert_array_equal(some.codes, [[1, 1], [0, 0], [np.nan, np.nan]])
 
 
 def test_killed_before_its_first_checkpoint_it_resumes_from_the_pretrained_weights(images, tmp_path):

@@ -57,7 +57,8 @@ def finetune(
         init: weights to start from, or "none" for the from-scratch twin.
         like: with init "none": a run whose architecture and input size the twin takes.
         target: classify: the label column.
-        classes: only these classes of the column, in this order; scans of other classes count as unlabelled.
+        classes: only these classes of the column, in this order; scans of other classes count as unlabelled, or, where
+            a scan may have several labels, as having none of these.
         labels: number of labelled training scans to use, or "all".
         mode: full (everything trains) | linear (head on the frozen encoder) | frozen (logistic regression on features).
         recipe: another recipe than finetune_classify / finetune_segment.
@@ -171,12 +172,17 @@ def target_labels(store: Store, task: str, target: str | None, classes: list[str
 
 
 def only_classes(labels: Labels, classes: list[str]) -> Labels:
-    """The same labels for some classes, renumbered in the given order."""
-    if labels.kind != "class" or len(classes) < 2:
-        raise ScanlearnError("classes takes two or more classes of a column with one class for each scan.")
+    """The same labels for some classes, renumbered in the given order.
+
+    Where a scan may have several labels, one that has none of these is labelled all the same: it has none of them.
+    """
+    if labels.kind not in ("class", "multilabel") or len(classes) < 2:
+        raise ScanlearnError("classes takes two or more classes of a label column.")
     for name in classes:
         if name not in labels.classes:
             raise unknown("class", name, labels.classes)
+    if labels.kind == "multilabel":
+        return Labels("multilabel", list(classes), labels.codes[:, [labels.classes.index(name) for name in classes]])
     table = np.full(len(labels.classes) + 1, -1, np.int64)  # the last entry serves missing labels, -1
     for code, name in enumerate(classes):
         table[labels.classes.index(name)] = code
@@ -212,6 +218,8 @@ def fill_in(
         size = list(store.shape(0))
     for key, value in settings.items():
         override(data, key, value)
+    if "steps" in settings and "epochs" not in settings:
+        data["epochs"] = None  # who asks for steps means steps, also where the recipe counts passes over the data
     classes = len(column.classes) if task == "classify" else len(store.mask_classes) + 1
     data["objectives"][task] |= {
         "classes": classes,
