@@ -2,6 +2,7 @@
 
 import copy
 import json
+import operator
 
 import pytest
 import torch
@@ -17,9 +18,6 @@ CASES = [
     for channels in (1, 3)
 ]
 
-# Strides of the last axis of a 3D encoder where they are smaller than those of the others.
-LAST_AXIS = {"i3d": [2, 2, 2, 4, 8]}
-
 
 def tiny(name, dims, channels, **settings):
     return build_encoder({"name": name, "width": 4, **settings}, spatial_dims=dims, in_channels=channels)
@@ -34,9 +32,11 @@ def test_contract(name, dims, channels):
     # What it declares is what it gives.
     assert (encoder.spatial_dims, encoder.in_channels) == (dims, channels)
     assert [m.shape[1] for m in maps] == encoder.channels and encoder.num_features == encoder.channels[-1]
-    last = LAST_AXIS.get(name, encoder.strides) if dims == 3 else encoder.strides
-    for m, stride, last_stride in zip(maps, encoder.strides, last, strict=True):
-        assert tuple(m.shape[2:]) == (*(side // stride for side in sizes[:-1]), sizes[-1] // last_stride)
+    per_axis = (1,) * dims
+    for m, factor, stride in zip(maps, encoder.factors, encoder.strides, strict=True):
+        per_axis = tuple(map(operator.mul, per_axis, factor))
+        assert tuple(m.shape[2:]) == tuple(map(operator.floordiv, sizes, per_axis))
+        assert max(per_axis) == stride
     assert encoder.strides == sorted(encoder.strides)
 
     # Gradient reaches every parameter from the maps together; a bias before a batch norm has no effect.

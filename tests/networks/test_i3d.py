@@ -13,6 +13,7 @@ def test_tensors_are_those_of_the_published_conversion():
     assert len(i3d()) == 342
     assert sum(p.numel() for p in encoder.parameters()) == 12_287_264
     assert (encoder.in_channels, encoder.channels) == (3, [64, 192, 480, 832, 1024])
+    assert encoder.factors == [(2, 2, 2), (2, 2, 1), (2, 2, 1), (2, 2, 2), (2, 2, 2)]
     norms = [part for part in encoder.modules() if isinstance(part, torch.nn.BatchNorm3d)]
     assert len(norms) == 57 and {(norm.eps, norm.momentum) for norm in norms} == {(1e-3, 0.01)}
 
