@@ -14,6 +14,7 @@ import pytest
 from scanlearn.scans.store import open_store
 from scanlearn.study.export import escape
 from scanlearn.study.run import report_again, study
+from scanlearn.study.study_report import comparison_table
 from scanlearn.study.viewer import worst_and_best
 from study.reading import Page
 from study.studies import volume_study
@@ -95,3 +96,14 @@ def test_the_page_can_be_written_again_without_computing(done):
     before = {path: path.stat().st_mtime_ns for path in done.out.glob("cells/*/results.json")}
     assert report_again(done.out) == done.out / "report.html"
     assert {path: path.stat().st_mtime_ns for path in done.out.glob("cells/*/results.json")} == before
+
+
+@pytest.mark.parametrize(("value", "written"), [(0.5, "+0.50"), (-0.5, "+0.50"), (None, "–")])
+def test_the_effect_size_points_where_the_difference_points(value, written):
+    sign = -1 if value is not None and value < 0 else 1
+    difference = {"value": 0.1 * sign, "low": -0.1, "high": 0.3}
+    pair = {"a": "one", "b": "two", "difference": difference, "p": 0.2, "p_holm": 0.4}
+    effects = {"hedges_g": {"value": value}, "superiority": {"value": 0.9}}
+    facts = {"labels": [{"asked": 5, "scans": 5}], "comparisons": {"5": [{**pair, "effects": effects}]}}
+    ((methods, _, shown, *_, effect),) = comparison_table(facts, "Dice").rows
+    assert methods == ("one − two" if sign > 0 else "two − one") and shown.value == "+0.100" and effect == written

@@ -255,7 +255,7 @@ def dots_figure(groups: Mapping[str, np.ndarray], *, name: str, each: str = "cas
         axes.set_yticks(range(len(groups)), [short(label) for label in groups], color=INK)
         axes.set(ylim=(len(groups) - 0.5, -0.5), xlim=(-0.02, 1.02))
         axes.grid(False, axis="y")
-        axes.set_xlabel(f"{name} of each {each}; the bar is the median")
+        axes.set_xlabel(f"{name}, bar: median")
         return svg(figure, f"{name} of each {each}. " + " ".join(words))
 
 

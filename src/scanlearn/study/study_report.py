@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from pathlib import Path
 from typing import Any
@@ -152,11 +153,11 @@ def comparison_table(facts: dict[str, Any], name: str) -> Table:
     for entry in facts["labels"]:
         for c in facts["comparisons"].get(str(entry["asked"]), []):
             first, second, d = c["a"], c["b"], c["difference"]
+            effect = effect_size(c["effects"])
             if d["value"] < 0:  # the better-looking one first
                 first, second = second, first
                 d = {"value": -d["value"], "low": -d["high"], "high": -d["low"]}
-            effect = next(iter(c["effects"].items()), None)
-            size = number(effect[1].get("value"), 2) if effect and isinstance(effect[1], dict) else "–"
+                effect = -effect
             rows.append(
                 [
                     f"{first} − {second}",
@@ -164,7 +165,7 @@ def comparison_table(facts: dict[str, Any], name: str) -> Table:
                     Measured(f"{d['value']:+.3f}", f"{number(d['low'])} to {number(d['high'])}"),
                     _p(c["p"]),
                     _p(c["p_holm"]),
-                    size,
+                    "–" if math.isnan(effect) else f"{effect:+.2f}",
                 ]
             )
     head = ["methods", "labels", f"difference in {name}", "p", "p, Holm", "effect size"]
@@ -173,6 +174,13 @@ def comparison_table(facts: dict[str, Any], name: str) -> Table:
         "Effect size: Hedges' g of the cases, or the separation of AUROCs in standard deviations of a patient."
     )
     return Table("Every pair of methods", head, rows, note=note)
+
+
+def effect_size(effects: dict[str, Any]) -> float:
+    """Hedges' g of a - b, or the separation of AUROCs; NaN where there is neither."""
+    found = effects.get("hedges_g") or effects.get("separation") or {}
+    value = found.get("value")
+    return float("nan") if value is None else float(value)
 
 
 def _p(value: float) -> str:

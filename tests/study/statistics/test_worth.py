@@ -40,8 +40,8 @@ def test_nothing_is_extrapolated():
     assert below["value"] == below["low"] == below["high"] == {"labels": 50, "sign": "<"}
     near = worth_labels(scratch(0.5, 0.6, 0.8), runs(0.79, 7))
     assert near["value"]["sign"] == "=" and near["high"] == {"labels": 1000, "sign": ">"}
-    assert "to more than all 1,000)" in worth_sentence("moco_v2", 100, near)
-    assert "scratch with more than all 1,000 labels (95 % interval: the same)" in worth_sentence("moco", 100, above)
+    assert "to more than 1,000)" in worth_sentence("moco_v2", 100, near)
+    assert "scratch with more than 1,000 labels (95 % interval: the same)" in worth_sentence("moco", 100, above)
 
 
 def test_a_distance_counts_downwards():

@@ -93,7 +93,7 @@ def _count(labels: int | str) -> str:
 def _labels(answer: Mapping[str, Any], counts: Sequence[int]) -> str:
     if answer["sign"] == "=":
         return f"{answer['labels']:,.0f}"
-    return f"more than all {counts[-1]:,}" if answer["sign"] == ">" else f"fewer than {counts[0]:,}"
+    return f"more than {counts[-1]:,}" if answer["sign"] == ">" else f"fewer than {counts[0]:,}"
 
 
 def _number(value: float) -> str:
