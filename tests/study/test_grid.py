@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from runs import image_store
+from runs import image_store, volume_store
 
 from scanlearn.engine.recipe import load_recipe
 from scanlearn.errors import ScanlearnError
@@ -8,6 +8,7 @@ from scanlearn.scans.store import open_store
 from scanlearn.study.grid import build_grid, pretrainings
 from scanlearn.study.plan import load_plan
 
+GENESIS = {"steps": 2, "size": [16, 16, 16], "network.encoder": {"name": "unet", "width": 2}}
 SMALL = {"network.encoder": {"name": "unet", "width": 2}, "steps": 5}
 
 
@@ -78,6 +79,18 @@ def test_methods_that_learn_from_words_are_given_the_table_and_others_are_not(st
     }
     with pytest.raises(ScanlearnError, match="add words: WORDS"):
         grid_of(store, methods)
+
+
+def test_a_method_without_a_decoder_shares_the_twin_of_those_that_have_the_one_it_will_get(tmp_path):
+    genesis = {"recipe": "models_genesis_3d_small", "pretraining": GENESIS}
+    rotation = {"recipe": "rotation_3d_small", "pretraining": GENESIS}
+    wider = {**rotation, "pretraining": {**GENESIS, "network.encoder": {"name": "unet", "width": 4}}}
+    store = volume_store(tmp_path)
+    words = {"store": str(store.path), "task": "segment", "labels": [2], "seeds": 1}
+    methods = {"scratch": None, "genesis": genesis, "rotation": rotation}
+    assert set(build_grid(load_plan({**words, "methods": methods}), store).twins.values()) == {"scratch"}
+    twins = build_grid(load_plan({**words, "methods": {**methods, "wider": wider}}), store).twins
+    assert twins["rotation"] == twins["genesis"] != twins["wider"]
 
 
 def test_cells_come_in_pairs_so_that_an_early_stop_leaves_comparisons(store):

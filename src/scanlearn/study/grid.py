@@ -15,6 +15,7 @@ from scanlearn.engine.train import Views
 from scanlearn.errors import ScanlearnError
 from scanlearn.scans.store import Store
 from scanlearn.study.plan import Method, StudyPlan
+from scanlearn.tasks.finetune import default_decoder
 from scanlearn.weights.encoder import read_card
 
 
@@ -118,7 +119,8 @@ def _architecture(method: Method, pre: list[Pretraining] | None, plan: StudyPlan
         return None
     parts: dict[str, Any] = {"encoder": network["encoder"], "size": size}
     if plan.task == "segment":
-        parts["decoder"] = {k: v for k, v in (network.get("decoder") or {}).items() if k != "out_channels"}
+        decoder = network.get("decoder") or {"name": default_decoder(network["encoder"]["name"])}  # that it will get
+        parts["decoder"] = {k: v for k, v in decoder.items() if k != "out_channels"}
     return json.dumps(parts, sort_keys=True)
 
 

@@ -233,12 +233,16 @@ def fill_in(
         network["decoder"] = None
         network["freeze_encoder"] = mode == "linear"
     else:
-        default = "unet" if network["encoder"]["name"] == "unet" else "unet_blocks"
-        decoder = network.get("decoder") or default
+        decoder = network.get("decoder") or default_decoder(network["encoder"]["name"])
         network["decoder"] = {**({"name": decoder} if isinstance(decoder, str) else decoder), "out_channels": classes}
     network["batch_norm"] = "local"
     data["network"] = network
     return parse_recipe(data)
+
+
+def default_decoder(encoder: str) -> str:
+    """What segments after an encoder that comes without a decoder."""
+    return "unet" if encoder == "unet" else "unet_blocks"
 
 
 def set_size(data: dict[str, Any], task: str, size: Any, spatial_dims: int) -> None:
