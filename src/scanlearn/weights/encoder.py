@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,14 @@ def initialise(network: Network, path: str | Path, transfer: str = "whole") -> L
     file, card, tensors = read_saved(path)
     if transfer == "encoder":
         tensors = {name: tensor for name, tensor in tensors.items() if name.startswith("encoder.")}
-    return load_tensors(network, tensors, str(file), holds=card["network"]["encoder"])
+    report = load_tensors(network, tensors, str(file), holds=card["network"]["encoder"])
+    return replace(report, notice=card["notes"].get("licence_notice", ""))
+
+
+def terms_of(path: str | Path) -> dict[str, str]:
+    """What a network that starts from these weights keeps among its notes: their ``licence_notice``, if they have one."""
+    notes = read_card(path)["notes"]
+    return {name: notes[name] for name in ("licence_notice",) if name in notes}
 
 
 def verify_export(folder: str | Path, network: Network) -> None:
@@ -117,8 +125,8 @@ def verify_export(folder: str | Path, network: Network) -> None:
         if name not in saved or not torch.equal(tensor.detach().cpu(), saved[name]):
             raise ScanlearnError(f"The export in {folder} does not hold the network's tensor {name!r}: save it again.")
     encoder = network.encoder
-    side = max(encoder.strides)
-    x = torch.rand((2, encoder.in_channels, *[side] * encoder.spatial_dims), generator=torch.Generator().manual_seed(0))
+    sizes = [2 * max(encoder.strides)] * encoder.spatial_dims  # no map of one voxel, which instance norm cannot take
+    x = torch.rand((2, encoder.in_channels, *sizes), generator=torch.Generator().manual_seed(0))
     device = next(network.parameters()).device
     for index, (ours, loaded) in enumerate(zip(_outputs(network, x.to(device)), _outputs(again, x), strict=True)):
         # Devices and memory formats sum in different orders; a wrong network differs in the first digit.

@@ -45,8 +45,9 @@ def find_saved(path: str | Path) -> Path:
             return candidate
     if path.suffix in PICKLES and path.is_file():
         raise ScanlearnError(
-            f"{path} {pickled(path)}; scanlearn starts from networks that say what they are: where you trust the file, "
-            "bring its tensors in with scanlearn.weights.report.load_tensors and write them with save_network."
+            f"{path} {pickled(path)}; scanlearn starts from networks that say what they are: bring published weights in "
+            "with `scanlearn import-weights`, others, where you trust the file, with "
+            "scanlearn.weights.report.load_tensors and save_network."
         )
     raise ScanlearnError(
         f"There is no saved network at {path}: give a run folder, its encoder folder or a .safetensors file."
@@ -127,6 +128,8 @@ def _check_card(file: Path, card: dict[str, Any]) -> None:
             raise ScanlearnError(
                 f"The description in {file} holds a number beyond {LARGEST:,}: no network is that large."
             )
+    if not isinstance(notes.get("licence_notice", ""), str):
+        raise ScanlearnError(f"The description in {file} holds a licence_notice that is no text: export it again.")
     size = notes.get("input_size")
     if size is not None:
         whole = isinstance(size, list) and all(type(side) is int and 0 < side <= LARGEST for side in size)

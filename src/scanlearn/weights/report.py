@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch import Tensor
 from scanlearn.errors import ScanlearnError
 from scanlearn.networks.network import Network
 
-_COUNTER = ".num_batches_tracked"  # PyTorch's count of batches, which old files lack and nothing here depends on
+COUNTER = ".num_batches_tracked"  # PyTorch's count of batches, which old files lack and nothing here depends on
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class LoadReport:
             another shape.
         dropped: names in the source that found no place in the network.
         settings: settings of the encoder whose value here is not that of the source, though every shape fits.
+        notice: the terms that the source came with.
     """
 
     source: str
@@ -31,6 +33,7 @@ class LoadReport:
     reinitialised: list[str]
     dropped: list[str]
     settings: dict[str, str] = field(default_factory=dict)
+    notice: str = ""
 
     def __str__(self) -> str:
         counts = []
@@ -47,6 +50,8 @@ class LoadReport:
         if self.settings:
             differing = ", ".join(f"{name} {values}" for name, values in self.settings.items())
             lines.append(f"  Set otherwise than in the file: {differing}")
+        if self.notice:
+            lines.append(f"  {self.notice}")
         return "\n".join(lines)
 
     def _shown(self, names: list[str], limit: int = 8) -> str:
@@ -72,7 +77,7 @@ def load_tensors(
     state = network.state_dict()
     fitting = {name: t for name, t in tensors.items() if name in state and state[name].shape == t.shape}
     encoder = [name for name in state if name.startswith("encoder.")]
-    absent = [name for name in encoder if name not in fitting and not name.endswith(_COUNTER)]
+    absent = [name for name in encoder if name not in fitting and not name.endswith(COUNTER)]
     if absent:
         raise _incomplete(network, tensors, source, absent, len(encoder), holds)
     network.load_state_dict({**state, **fitting})
@@ -96,7 +101,7 @@ def _incomplete(
     state = network.state_dict()
     first = []
     for name in absent[:3]:
-        wanted, got = _shape(state[name]), _shape(tensors[name]) if name in tensors else "nothing"
+        wanted, got = shape_of(state[name].shape), shape_of(tensors[name].shape) if name in tensors else "nothing"
         first.append(f"{name} ({wanted} here, {got} there)")
     more = ", ..." if len(absent) > len(first) else ""
     differing = _differing(network.encoder.describe(), holds)
@@ -112,5 +117,6 @@ def _differing(ours: dict[str, Any], holds: dict[str, Any] | None) -> dict[str, 
     return {key: f"{ours.get(key)} (file: {value})" for key, value in (holds or {}).items() if ours.get(key) != value}
 
 
-def _shape(tensor: Tensor) -> str:
-    return "x".join(map(str, tensor.shape)) or "scalar"
+def shape_of(shape: Sequence[int]) -> str:
+    """``(3, 4)`` as ``3x4``, for sentences."""
+    return "x".join(map(str, shape)) or "scalar"
