@@ -25,7 +25,7 @@ def test_importing_and_asking_for_help_load_neither_torch_nor_monai(code):
 def test_every_verb_teaches_its_options(capsys):
     for verb in VERBS:
         with pytest.raises(SystemExit):
-            main([verb.__name__, "--help"])
+            main([verb.__name__.replace("_", "-"), "--help"])
         shown = capsys.readouterr().out
         assert verb.__doc__.splitlines()[0].split(".")[0][:40] in " ".join(shown.split()), verb.__name__
 

@@ -22,7 +22,7 @@ page_by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem
 def commands(page):
     """The indented lines that start with ``scanlearn``, with their continuations."""
     text = re.sub(r"\\\n\s+", " ", page.read_text())
-    lines = re.findall(r"^    .*?(?:-m scanlearn\.cli|\bscanlearn) ((?:[a-z]+) .*)$", text, flags=re.MULTILINE)
+    lines = re.findall(r"^    .*?(?:-m scanlearn\.cli|\bscanlearn) ((?:[a-z-]+) .*)$", text, flags=re.MULTILINE)
     return [shlex.split(line, comments=True) for line in lines]
 
 
@@ -58,6 +58,7 @@ def test_settings_quoted_in_the_tables_of_a_method_are_settings_of_its_recipes(p
         "models_genesis": "models_genesis_3d",
         "semantic_genesis": "semantic_genesis_3d",
         "baselines": "inpainting_semantics_3d",
+        "targets": "target_ncs",
     }[page.stem]
     quoted = re.findall(
         r"`(--(?!task|size '\[512|window)[^`]+)`", page.read_text().replace("queue_size N/4", "queue_size 4")

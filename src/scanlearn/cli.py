@@ -292,6 +292,28 @@ def _report(run: str, store: str | None) -> None:
     say(f"Report: {write(run, store)}")
 
 
+def import_weights(
+    file: str, layout: str, out: str, batch_stats: Literal["running", "always"] = "running", store: str | None = None
+) -> None:
+    """Bring in weights that others published, with an account of every tensor; then start from them with --init.
+
+    No code in the file is run. Weights have terms of their own: they are shown, and kept by every run that starts from
+    them.
+
+    Args:
+        file: what was downloaded (.pt, .pth, .model, .h5, .safetensors).
+        layout: whose it is: genesis, semantic_genesis, transvw, genesis_keras, genesis_nnunet, ...
+        out: the folder to write.
+        batch-stats: what batch norm takes in evaluation: running statistics, or always those of the batch.
+        store: estimate the running statistics anew on the training scans of this store.
+    """
+    from scanlearn.console import next_command
+    from scanlearn.weights.layouts import import_weights as run
+
+    run(file, layout, out, batch_stats=batch_stats, store=store)
+    next_command(f"scanlearn finetune {store or 'STORE'} --task segment --init {out} --out {out}-finetuned")
+
+
 def probe(
     run: str, store: str, target: str | None = None, part: Literal["train", "val", "test", "all"] = "train"
 ) -> None:
@@ -563,6 +585,7 @@ VERBS: tuple[Callable[..., None], ...] = (
     names,
     discover,
     pretrain,
+    import_weights,
     probe,
     embed,
     finetune,
@@ -579,6 +602,7 @@ _POSITIONAL: dict[str, tuple[str, ...]] = {
     "names": ("store",),
     "discover": ("store",),
     "pretrain": ("store",),
+    "import_weights": ("file",),
     "probe": ("run", "store"),
     "embed": ("run", "store"),
     "finetune": ("store",),
@@ -676,8 +700,13 @@ def build_parser() -> Any:
             if parameter.kind is parameter.VAR_KEYWORD:
                 continue
             _add_parameter(sub, verb, name, parameter)
-        verbs.add_subcommand(verb.__name__, sub, help=text.splitlines()[0])
+        verbs.add_subcommand(_word(verb), sub, help=text.splitlines()[0])
     return parser
+
+
+def _word(verb: Callable[..., None]) -> str:
+    """The verb as it is typed."""
+    return verb.__name__.replace("_", "-")
 
 
 def _add_parameter(sub: Any, verb: Callable[..., None], name: str, parameter: Any) -> None:
@@ -721,7 +750,7 @@ def _plain_message(message: str, parser: Any) -> str:
         return f"There is no option {unknown[1]}{nearest(unknown[1], known)}"
     verb = re.search(r"invalid choice: '?([\w-]+)'?", message)
     if verb and "VERB" in message:
-        return f"There is no verb {verb[1]!r}{nearest(verb[1], [v.__name__ for v in VERBS])}"
+        return f"There is no verb {verb[1]!r}{nearest(verb[1], map(_word, VERBS))}"
     missing = re.search(r"arguments are required: (.*)", message)
     if missing:
         wanted = ", ".join(name.split(".")[-1] for name in missing[1].rstrip(".").split(", "))
@@ -734,14 +763,14 @@ def parse(arguments: Sequence[str]) -> tuple[Callable[..., None], dict[str, Any]
     """(verb, its options, settings of the recipe); unknown words are refused with the nearest known one."""
     arguments = list(arguments)
     settings: dict[str, Any] = {}
-    named = next((v for v in VERBS if arguments and v.__name__ == arguments[0]), None)
+    named = next((v for v in VERBS if arguments and _word(v) == arguments[0]), None)
     if named is not None:
         rest = arguments[1:]
         if named.__name__ in TAKES_SETTINGS and not {"--help", "-h"} & set(rest):
             rest, settings = split_settings(rest)
         arguments = [arguments[0], *gather_lists(named, rest)]
     parsed = build_parser().parse_args(arguments)
-    verb = next(v for v in VERBS if v.__name__ == parsed.verb)
+    verb = next(v for v in VERBS if _word(v) == parsed.verb)
     return verb, vars(parsed[parsed.verb].clone()), settings
 
 
