@@ -7,7 +7,7 @@ from runs import genesis_recipe, volume_store
 
 from scanlearn.engine.pretrain import pretrain
 from scanlearn.engine.recipe import Stage, load_recipe, stretched
-from scanlearn.engine.train import Views
+from scanlearn.engine.train import Views, unused_parameters
 from scanlearn.engine.validation import words_figure
 from scanlearn.errors import ScanlearnError
 from scanlearn.scans.loader import Loader
@@ -67,6 +67,30 @@ def test_a_resumed_run_goes_on_with_its_own_table(store, words, tmp_path):
     other = word_table(store, tmp_path / "other", (16, 16, 16), words=3, seed=5)
     with pytest.raises(ScanlearnError, match="another table"):
         pretrain(store, recipe, tmp_path / "run", resume=True, words=other.folder)
+
+
+def test_stages_share_the_epochs_of_a_run(store, words, tmp_path):
+    stages = [{"steps": 1, "weights": {"restore": 2.0}}, {"steps": 3}]
+    recipe = genesis_recipe(**{**RECIPE, "stages": stages, "epochs": 4, "batch_size": 5})
+    result = pretrain(store, recipe, tmp_path / "run", words=words.folder)
+    assert result.steps == 4 * len(words.patches()) // 5 == 12
+    assert [stage.steps for stage in load_recipe(tmp_path / "run" / "recipe.yaml").stages] == [3, 9]
+
+
+def test_a_stage_in_which_nothing_is_learned_is_refused():
+    stages = [{"steps": 2, "weights": {"restore": 0.0}}, {"steps": 2}]
+    with pytest.raises(ScanlearnError, match=r"Stage 1 .* nothing to learn: .* --stages '\[\]'"):
+        genesis_recipe(stages=stages)
+    with pytest.raises(ScanlearnError, match="nothing to learn"):
+        genesis_recipe(objectives={"restore": {"weight": 0}})
+    only = {"objectives.words.weight": 0, "stages": []}
+    assert load_recipe("semantic_genesis_3d_small", only).stages == []
+
+
+def test_an_objective_without_weight_leaves_parameters_unused():
+    assert not unused_parameters(genesis_recipe())
+    assert unused_parameters(load_recipe("semantic_genesis_3d_small"))
+    assert unused_parameters(load_recipe("semantic_genesis_3d_small", {"objectives.words.weight": 0, "stages": []}))
 
 
 def test_asking_for_steps_stretches_the_stages(tmp_path):

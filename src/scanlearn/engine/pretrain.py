@@ -10,7 +10,7 @@ import numpy as np
 from scanlearn.console import say, warn
 from scanlearn.engine.batches import TIMEOUT
 from scanlearn.engine.device import first_launched
-from scanlearn.engine.recipe import Recipe, load_recipe
+from scanlearn.engine.recipe import Recipe, load_recipe, stretched
 from scanlearn.engine.run_folder import RunFolder
 from scanlearn.engine.train import Result, Training, total_steps, train
 from scanlearn.engine.validation import words_figure
@@ -60,6 +60,8 @@ def pretrain(
     rows = rows_of(store, part) if table is None else table.patches().rows
     training = Training(rows=rows, parts=parts_in_play(store, part), words=table)
     steps = total_steps(recipe, len(training.rows))
+    if recipe.epochs is not None and recipe.stages:
+        recipe.stages = stretched(recipe.stages, steps)
     patients = store.catalog.count_patients(training.rows)
     if first_launched():
         what = "scans" if table is None else f"crops of {table.count} words"

@@ -232,6 +232,12 @@ def parse_recipe(data: dict[str, Any]) -> Recipe:
         for name in stage.weights:
             if name not in recipe.objectives:
                 raise unknown("objective in this recipe", name, recipe.objectives)
+    weights = {name: settings.get("weight", 1.0) for name, settings in recipe.objectives.items()}
+    for i, stage in enumerate(recipe.stages or [Stage(recipe.steps)]):
+        if not any({**weights, **stage.weights}.values()):
+            where = f"Stage {i + 1} of recipe {recipe.name!r}" if recipe.stages else f"Recipe {recipe.name!r}"
+            advice = "change its weights, or leave the stages out with --stages '[]'" if recipe.stages else "give one"
+            raise ScanlearnError(f"{where} has no objective with a weight, so there is nothing to learn: {advice}.")
     return recipe
 
 

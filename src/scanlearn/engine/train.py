@@ -104,7 +104,7 @@ def train(
     """
     refuse_no_figure(recipe, validate, strategy)
     assert_disjoint(store.catalog, training.parts)
-    fabric = start_fabric(recipe.precision, strategy, any(0 in s.weights.values() for s in recipe.stages))
+    fabric = start_fabric(recipe.precision, strategy, unused_parameters(recipe))
     run = RunFolder(out)
     if fabric.is_global_zero:
         run.create(resume)
@@ -291,6 +291,12 @@ def total_steps(recipe: Recipe, scans: int) -> int:
     if recipe.epochs is not None:
         return max(recipe.epochs * scans // recipe.batch_size, 1)
     return recipe.steps
+
+
+def unused_parameters(recipe: Recipe) -> bool:
+    """Whether an objective has no weight at some step, so that its head or the decoder gets no gradient there."""
+    weights = [settings.get("weight", 1.0) for settings in recipe.objectives.values()]
+    return 0 in [*weights, *(w for stage in recipe.stages for w in stage.weights.values())]
 
 
 def is_image(name: str) -> bool:
