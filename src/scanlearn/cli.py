@@ -506,10 +506,10 @@ def study(
 
 
 def report(run: str, store: str | None = None, open: bool = False) -> None:
-    """Write the page of a run or a study, one file without network: what was learned, curves, pictures, figures.
+    """Write the page of a run, a study or a table of words, one file without network: curves, pictures, figures.
 
     Args:
-        run: the folder of a run or of a study.
+        run: the folder of a run, of a study or of words.
         store: the store it was made from, for the pictures of scans; a study knows its own.
         open: show it in the browser; it is served on this machine alone (127.0.0.1) until Ctrl-C.
     """

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import functools
 import io
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from contourpy import contour_generator
@@ -38,11 +40,16 @@ def fitted(picture: Image.Image, ratio: float = 1.0) -> Image.Image:
     return picture if size == picture.size else picture.resize(size, Image.Resampling.LANCZOS)
 
 
-def data_uri(picture: Image.Image, kind: str) -> str:
-    """The encoded picture as a ``data:`` address."""
+def data_uri(picture: Image.Image, kind: str, quality: int = 88) -> str:
+    """The encoded picture (png, jpeg, webp) as a ``data:`` address."""
     stream = io.BytesIO()
-    options = {"optimize": True} if kind == "png" else {"quality": 88}
-    picture.save(stream, kind, **options)
+    # WebP's second method takes less than half the time of its default and 8 % more bytes.
+    options: dict[str, Any] = {
+        "png": {"optimize": True},
+        "jpeg": {"quality": quality},
+        "webp": {"quality": quality, "method": 2},
+    }
+    picture.save(stream, kind, **options[kind])
     return f"data:image/{kind};base64,{base64.b64encode(stream.getvalue()).decode()}"
 
 
@@ -93,9 +100,19 @@ _DOWN = {"AP": "P", "SI": "I", "RL": "L"}
 _ORDER = ("RL", "AP", "SI")
 
 
+def axis_codes(affine: np.ndarray) -> tuple[str, ...]:
+    """Where the voxel axes run to, ("R", "A", "S") or the like; remembered, as a page asks thousands of times."""
+    return _axis_codes(np.ascontiguousarray(affine, np.float64).tobytes())
+
+
+@functools.lru_cache(1024)
+def _axis_codes(affine: bytes) -> tuple[str, ...]:
+    return tuple(aff2axcodes(np.frombuffer(affine).reshape(4, 4)))
+
+
 def upright(image: np.ndarray, affine: np.ndarray) -> np.ndarray:
     """A slice (I, J, ...) through the last axis of a volume, as rows and columns; affine: voxel -> RAS+ mm."""
-    codes = aff2axcodes(affine)[:2]
+    codes = axis_codes(affine)[:2]
     kinds = [next(kind for kind in _ORDER if code in kind) if code else "" for code in codes]
     if "" in kinds or kinds[0] == kinds[1]:
         return np.rot90(image)
@@ -109,7 +126,7 @@ def upright(image: np.ndarray, affine: np.ndarray) -> np.ndarray:
 
 def pixel_ratio(affine: np.ndarray) -> float:
     """Height over width of a pixel of ``upright``'s slices."""
-    codes = aff2axcodes(affine)[:2]
+    codes = axis_codes(affine)[:2]
     spacing = np.linalg.norm(affine[:3, :2], axis=0)
     kinds = [next((i for i, kind in enumerate(_ORDER) if code in kind), 0) if code else 0 for code in codes]
     across = 0 if kinds[0] <= kinds[1] else 1
