@@ -149,6 +149,18 @@ def test_an_export_that_does_not_come_back_is_found(tmp_path, monkeypatch):
         verify_export(tmp_path, network)
 
 
+def test_a_network_whose_values_overflow_is_verified_by_its_tensors(tmp_path):
+    network = small()
+    with torch.no_grad():
+        network.encoder.down_tr512.ops[1].bn1.running_var.fill_(-1)  # the root of it is no number
+    save_network(network, tmp_path)
+    verify_export(tmp_path, network)
+    with torch.no_grad():
+        network.decoder.out_tr.final_conv.bias.add_(1)
+    with pytest.raises(ScanlearnError, match=r"does not hold the network's tensor 'decoder\.out_tr"):
+        verify_export(tmp_path, network)
+
+
 def test_initialise_takes_the_whole_network_and_says_so(saved):
     network, run = saved
     fresh = small()

@@ -129,6 +129,8 @@ def verify_export(folder: str | Path, network: Network) -> None:
     x = torch.rand((2, encoder.in_channels, *sizes), generator=torch.Generator().manual_seed(0))
     device = next(network.parameters()).device
     for index, (ours, loaded) in enumerate(zip(_outputs(network, x.to(device)), _outputs(again, x), strict=True)):
+        if not ours.isfinite().all() and not loaded.isfinite().all():
+            continue  # weights that overflow on random input do so in both; every tensor was compared above
         # Devices and memory formats sum in different orders; a wrong network differs in the first digit.
         difference, scale = (ours.cpu() - loaded).abs().max().item(), loaded.abs().max().item()
         if not difference <= 1e-2 * max(scale, 1e-6):
