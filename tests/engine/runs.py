@@ -43,15 +43,16 @@ def image_store(folder: Path, count: int = 24, size: int = 24) -> Store:
     return prepare(file, folder / "store", target="label", workers=1)
 
 
-def volume_store(folder: Path, count: int = 8, size: int = 20) -> Store:
-    """3D scans with a bright ball as mask, one for each patient."""
+def volume_store(folder: Path, count: int = 8, size: int = 20, label: bool = False) -> Store:
+    """3D scans with a bright ball as mask, one for each patient; with ``label`` every other one is of class 1."""
     rng = np.random.default_rng(0)
     grid = np.stack(np.meshgrid(*[np.arange(size)] * 3, indexing="ij"))
     centre = rng.uniform(7, size - 7, (count, 3, 1, 1, 1))
     mask = (((grid - centre) ** 2).sum(1) < 16).astype(np.uint8)
     image = (rng.random(mask.shape) * 100 + mask * 100).astype(np.uint8)
     file = folder / "volumes.npz"
-    np.savez(file, image=image, mask=mask, patient=np.arange(count))
+    labels = {"label": np.arange(count) % 2} if label else {}
+    np.savez(file, image=image, mask=mask, patient=np.arange(count), **labels)
     return prepare(file, folder / "store", workers=1)
 
 

@@ -57,8 +57,17 @@ def test_pretraining_goes_on_from_it(volumes, tmp_path, capsys):
     pretrain(volumes, recipe, tmp_path / "run", init=tmp_path / "imported")
     said = " ".join(capsys.readouterr().err.split())
     assert "Loaded 56 of 56 encoder tensors and 50 of 50 decoder tensors" in said and "Terms of these weights" in said
+    assert terms_of(tmp_path / "run") == terms_of(tmp_path / "imported") != {}  # they go with the weights
     weight = load_network(tmp_path / "run").state_dict()["encoder.down_tr512.ops.1.conv1.weight"]
     assert torch.equal(weight, tensors["down_tr512.ops.1.conv1.weight"])
+
+
+def test_frozen_features_keep_the_terms_too(tmp_path, capsys):
+    store = volume_store(tmp_path, count=20, size=20, label=True)
+    import_weights(checkpoint(tmp_path, published.genesis()), "genesis", tmp_path / "imported")
+    finetune(store, "classify", target="label", init=tmp_path / "imported", mode="frozen", out=tmp_path / "run")
+    assert "Terms of these weights" in " ".join(capsys.readouterr().err.split())
+    assert "non-commercial" in terms_of(tmp_path / "run")["licence_notice"]
 
 
 def test_a_network_of_our_own_has_no_terms(tmp_path, volumes):

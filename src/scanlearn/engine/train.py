@@ -39,7 +39,7 @@ from scanlearn.scans.loader import Loader
 from scanlearn.scans.store import Store
 from scanlearn.scans.words import Words, copy_words
 from scanlearn.views.graph import ViewGraph
-from scanlearn.weights.encoder import initialise, save_network, verify_export
+from scanlearn.weights.encoder import initialise, save_network, terms_of, verify_export
 
 
 @dataclass
@@ -149,6 +149,8 @@ def _train(
     layout = to_memory_format(learner, recipe.memory_format, recipe.spatial_dims, fabric)
     make_views = Views(recipe, store, seed, fabric.device, layout)
     notes = {**training.notes, "recipe": recipe.name, "seed": seed, "input_size": list(make_views.input_size)}
+    if begun or init is not None:
+        notes |= terms_of(run.encoder if begun or init is None else init)
     if fabric.is_global_zero and not begun:
         save_network(learner.network, run.encoder, step=0, finished=False, **notes)
         verify_export(run.encoder, learner.network)  # fail in the first second, not after a week

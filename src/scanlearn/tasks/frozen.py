@@ -10,6 +10,7 @@ import torch
 
 from scanlearn.catalog.labels import Labels
 from scanlearn.catalog.splits import assert_disjoint
+from scanlearn.console import say
 from scanlearn.engine.device import start_fabric
 from scanlearn.engine.recipe import Recipe
 from scanlearn.engine.resume import facts_of
@@ -20,7 +21,7 @@ from scanlearn.scans.store import Store
 from scanlearn.tasks.classify import judge, labelled_parts
 from scanlearn.tasks.probe import features_of
 from scanlearn.tasks.trained import save_head
-from scanlearn.weights.encoder import load_network, save_network
+from scanlearn.weights.encoder import load_network, save_network, terms_of
 
 
 def finetune_frozen(
@@ -54,7 +55,10 @@ def _fit_and_test(
         features.pop("train"), column.codes[rows], facts["multilabel"], len(column.classes)
     )
     head = {"head.1.weight": torch.from_numpy(weight), "head.1.bias": torch.from_numpy(bias)}
-    save_network(load_network(init), run.encoder, input_size=facts["input_size"], task="classify", init=facts["init"])
+    notes = {"input_size": facts["input_size"], "task": "classify", "init": facts["init"], **terms_of(init)}
+    if "licence_notice" in notes:
+        say(notes["licence_notice"])
+    save_network(load_network(init), run.encoder, **notes)
     save_head(head, run.encoder, facts)
     tested = judge(
         lambda x: x @ head["head.1.weight"].T + head["head.1.bias"], features, parts, store, column, facts, run
