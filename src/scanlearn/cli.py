@@ -175,7 +175,7 @@ def discover(
     Args:
         store: what `prepare` wrote.
         out: the folder to write.
-        neighbours: scans of a word, a number or a share of the patients up to 1 (200 in 3D, 1000 in 2D, or 45 %).
+        neighbours: scans of a word, a number or a share of the patients below 1 (200 in 3D, 1000 in 2D, or 45 %).
         neighbours-val: the same for validation patients (30).
         classes: words (44 in 3D, 100 in 2D, half of the patients at most).
         size: of a crop, voxels or shares of a scan up to 1, e.g. --size 64 64 32 (the default, where it fits).

@@ -49,7 +49,8 @@ class Places:
     rows: list[int] = field(default_factory=list)  # (C,) references, rows of the store
     points: list[np.ndarray] = field(default_factory=list)  # (C, D) in the frame's space
     small: int = 0  # scans that were too small to be references
-    failed: int = 0  # and scans on which no place was found
+    crowded: int = 0  # scans on which every place that was tried lay too near to an earlier one
+    failed: int = 0  # scans on which no crop passed the tissue test
     scores: tuple[float, float] = (np.inf, -np.inf)  # lowest and highest of the crops that did not pass
 
 
@@ -109,6 +110,9 @@ def _found(store: Store, row: int, found: Places, search: Search, word: int) -> 
     for point in found.points:
         taken = search.frame.starts(point, shape[None], spacing[None])
         starts = starts[np.square(starts - taken).sum(axis=1) >= search.apart**2]
+    if not len(starts):
+        found.crowded += 1
+        return False
     for first in range(0, len(starts), AT_ONCE):
         part = starts[first : first + AT_ONCE]
         passes, score = search.tissue.passes(_crops(store, row, part, side, search.tissue), int(side[-1]))
@@ -148,7 +152,7 @@ def _too_few(
 ) -> ScanlearnError:
     """Why there are no more places: the original searches on for ever."""
     crop = "x".join(map(str, search.frame.size))
-    if found.small and not found.failed and not found.rows:
+    if found.small and not found.failed + found.crowded + len(found.rows):
         shapes = store.shapes(rows)
         largest = "x".join(map(str, shapes[shapes.prod(axis=1).argmax()].tolist()))
         margin = " ".join(f"{m:g}" for m in search.margin)
@@ -158,11 +162,11 @@ def _too_few(
         )
     reasons = [f"{found.small} are too small for crops of {crop}"] if found.small else []
     if found.failed:
-        reasons.append(
-            f"on {found.failed} no place in {search.tries} tries was free and passed {_limits(search, found)}"
-        )
+        reasons.append(f"on {found.failed} no place in {search.tries} tries passed {_limits(search, found)}")
+    if found.crowded:
+        reasons.append(f"on {found.crowded} all places lay within {search.apart:g} voxels of earlier ones")
     why = "; ".join([f"there are {patients} patients", *reasons])
-    advice = "fewer --classes, smaller --size or --margins, another --tissue"
+    advice = "fewer --classes, smaller --size, --margins or --apart, another --tissue"
     if reference == "shared":
         return ScanlearnError(f"No scan has places for {count} words: {why}; try {advice}.")
     return ScanlearnError(

@@ -73,7 +73,7 @@ def discover(
     Args:
         store: what ``prepare`` wrote.
         out: folder of the table; one that was made from the same store and settings is kept.
-        neighbours: K, scans of a word, the reference among them: a number, or a share of the patients (at most 1).
+        neighbours: K, scans of a word, the reference among them: a number, or a share of the patients (below 1).
             By default 200 (3D) or 1000 (2D), or 45 % of the patients where these are fewer.
         neighbours_val: the same for validation patients, by default 30.
         classes: C, by default 44 (3D) or 100 (2D); with a reference for each, at most half of the patients.
@@ -156,5 +156,5 @@ def _measured(parts: tuple[Part, Part], places: Places) -> dict[str, Any]:
         "patients": {part.name: len(np.unique(part.patients)) for part in parts},
         "points": [[round(float(x), 6) for x in point] for point in places.points],
         "references_too_small": places.small,
-        "references_without_a_place": places.failed,
+        "references_without_a_place": places.failed + places.crowded,
     }

@@ -44,7 +44,7 @@ def part_of(store: Store, name: str, per_patient: int | None) -> Part:
 
 
 def neighbours_of(asked: float | None, default: int, part: Part, per_patient: int | None, option: str) -> int:
-    """K as a number, from a number, a fraction (at most 1) of the part, or nothing."""
+    """K as a number, from a number, a share (below 1) of the patients, or nothing."""
     units = part.units(per_patient)
     if units == 0:
         return 0
@@ -55,8 +55,10 @@ def neighbours_of(asked: float | None, default: int, part: Part, per_patient: in
             say(f"{few}, as {default} would be too many; {option} changes it.")
         return count
     if asked <= 0 or (asked > 1 and asked != int(asked)):
-        raise ScanlearnError(f"{option} takes a number of neighbours or a share of them up to 1, not {asked:g}.")
-    count = max(round(asked * units), 1) if asked <= 1 else int(asked)
+        raise ScanlearnError(
+            f"{option} takes a number of neighbours or a share of the patients below 1, not {asked:g}."
+        )
+    count = max(round(asked * units), 1) if asked < 1 else int(asked)
     if count > units:
         raise ScanlearnError(
             f"{count} neighbours are wanted and the {part.name} part has {units}: give {option} {units} or less, or a "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -115,11 +116,12 @@ def thumbnail(store: Store, row: int, size: Sequence[int]) -> np.ndarray:
     """A whole scan at another size, uint8 (C, *size): its window in 0..255, linear with antialiasing."""
     shape = store.shape(row)
     low, high = (torch.from_numpy(bound) for bound in store.window([row]))
-    slices = max(SLAB_VOXELS // int(np.prod(shape[:-1])), 1)
+    # At least two slices at once: torch 2.13 resamples an image of width 1 wrongly with antialiasing.
+    slabs = max(min(-(-int(np.prod(shape)) // SLAB_VOXELS), shape[-1] // 2), 1)
+    edges = [shape[-1] * i // slabs for i in range(slabs + 1)]
     parts = []
-    for first in range(0, shape[-1], slices):
-        start, stop = (*(0,) * (len(shape) - 1), first), (*shape[:-1], min(first + slices, shape[-1]))
-        slab = torch.from_numpy(store.read([row], [(start, stop)])[0])
-        parts.append(resample(to_unit(slab[None], low, high), (*size[:-1], stop[-1] - first)))
+    for first, last in itertools.pairwise(edges):
+        slab = torch.from_numpy(store.read([row], [((0,) * (len(shape) - 1) + (first,), (*shape[:-1], last))])[0])
+        parts.append(resample(to_unit(slab[None], low, high), (*size[:-1], last - first)))
     whole = resample(torch.cat(parts, dim=-1), size)
     return whole[0].mul_(255.0).round_().to(torch.uint8).numpy()
