@@ -168,3 +168,16 @@ def luminance(colour):
     parts = [int(digits[i : i + 2], 16) / 255 for i in (0, 2, 4)]
     parts = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
     return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
+
+
+def test_validations_are_drawn_with_the_step_whose_weights_were_kept(runs, people, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(runs.pretrain, run)
+    lines = [
+        {"step": s, "kind": "validation", "figure": f, "best": b, "best_step": s}
+        for s, f, b in [(2, 1.5, 1.5), (4, 1.2, 1.2)]
+    ]
+    with (run / "metrics.jsonl").open("a") as file:
+        file.writelines(json.dumps(line) + "\n" for line in lines)
+    page = Page(report(run, people.path).read_text())
+    assert "The loss on the validation part; lowest at step 4." in page.text

@@ -12,6 +12,8 @@ from scanlearn.study.page import Panel
 # Figures of the log in the words of a page: key -> (title, how to read it).
 TRAIN = {
     "contrast_accuracy": ("Own key found", "How often a view finds the other view of its scan among all keys."),
+    "words_accuracy": ("Own word found", "How often a crop is told by its word, among all words."),
+    "rotation_accuracy": ("Turn found", "How often it is told how a scan was turned."),
     "restored_std": ("Spread of the restored image", "Near 0 the network paints one grey value."),
 }
 MONITOR = {
@@ -26,7 +28,7 @@ SPEED = {
     "data_wait": ("Waiting for data", "Share of the time in which training waited for scans."),
 }
 FROM_ZERO = ("restored_std", "rankme", "feature_std", "alignment", "images_per_second", "learning_rate")
-PERCENT = ("contrast_accuracy", "data_wait")
+PERCENT = ("contrast_accuracy", "words_accuracy", "rotation_accuracy", "data_wait")
 PROBES = {"knn_auroc_": "nearest neighbours", "linear_auroc_": "linear classifier"}
 _KNOWN = ("step", "kind", "loss", "warning")
 
@@ -48,7 +50,7 @@ def _is_number(value: Any) -> bool:
 
 def curve_panels(facts: Facts) -> list[Panel]:
     """Loss, features, probes and speed of a run; empty for a run that logged nothing."""
-    return [*loss_panels(facts), *monitor_panels(facts), *_plain(facts.train, SPEED)]
+    return [*loss_panels(facts), *validation_panels(facts), *monitor_panels(facts), *_plain(facts.train, SPEED)]
 
 
 def loss_panels(facts: Facts) -> list[Panel]:
@@ -62,6 +64,16 @@ def loss_panels(facts: Facts) -> list[Panel]:
     panels = [Panel("Loss", curve_figure(drawn, name="Loss"), "What training makes smaller.")]
     own = [key for key in keys_of(lines) if key not in (*_KNOWN, *objectives, *SPEED)]
     return panels + _plain(lines, {key: TRAIN.get(key, (key.replace("_", " "), "")) for key in own})
+
+
+def validation_panels(facts: Facts) -> list[Panel]:
+    """The figure that decided when to end and which weights to keep; empty for a run without validations."""
+    if not facts.validation:
+        return []
+    drawn = [series(facts.validation, "figure", "each validation"), series(facts.validation, "best", "best so far")]
+    step = facts.validation[-1]["best_step"]
+    note = f"The loss on the validation part; lowest at step {step:,}."
+    return [Panel("Validation", curve_figure(drawn, name="Validation"), note)]
 
 
 def monitor_panels(facts: Facts) -> list[Panel]:

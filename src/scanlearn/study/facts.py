@@ -28,6 +28,7 @@ class Facts:
     parameters: int
     train: list[dict[str, Any]]  # lines of metrics.jsonl
     monitor: list[dict[str, Any]]
+    validation: list[dict[str, Any]]
     results: dict[str, Any]
     record: Record | None  # of the data
 
@@ -116,6 +117,7 @@ def read_facts(run: str | Path) -> Facts:
         parameters=parameters if isinstance(parameters, int) else 0,
         train=[line for line in metrics if line["kind"] == "train"],
         monitor=[line for line in metrics if line["kind"] == "monitor"],
+        validation=[line for line in metrics if line["kind"] == "validation"],
         results=_json(folder.results),
         record=read_record(folder),
     )
