@@ -4,7 +4,8 @@ import sys
 import pytest
 from runs import image_store
 
-from scanlearn.cli import VERBS, main, split_settings
+from scanlearn.cli import main
+from scanlearn.cli.arguments import VERBS, split_settings
 from scanlearn.engine.recipe import load_recipe
 from scanlearn.errors import ScanlearnError
 
@@ -99,3 +100,9 @@ def test_recipes_are_listed_and_printed_with_their_command(capsys):
     shown = capsys.readouterr()
     assert "local_shuffle" in shown.out
     assert "Next:  scanlearn pretrain STORE --recipe models_genesis_3d" in shown.err
+
+
+def test_a_reader_that_has_enough_ends_it_quietly():
+    command = f"{sys.executable} -m scanlearn.cli recipes | head -1"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and done.stderr == "" and len(done.stdout.splitlines()) == 1

@@ -8,7 +8,8 @@ import pytest
 import torch
 import yaml
 
-from scanlearn.cli import TAKES_SETTINGS, parse, split_settings
+from scanlearn.cli.arguments import parse, split_settings
+from scanlearn.cli.words import TAKES_SETTINGS
 from scanlearn.engine.learner import build_learner
 from scanlearn.engine.recipe import load_recipe, parse_recipe, recipe_names, with_base
 from scanlearn.views.graph import ViewGraph

@@ -3,7 +3,7 @@ import shlex
 
 import pytest
 
-from scanlearn.cli import build_parser, split_settings
+from scanlearn.cli.arguments import build_parser, split_settings
 from scanlearn.engine.recipe import load_recipe
 from scanlearn.study import commands
 from scanlearn.study.facts import read_facts

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scanlearn.cli import build_parser, discover, gather_lists, main
+from scanlearn.cli import main
+from scanlearn.cli.arguments import build_parser, gather_lists
+from scanlearn.cli.data import discover
 from scanlearn.errors import ScanlearnError
 from scanlearn.scans.prepare import prepare
 from scanlearn.scans.words import open_words, write_words

@@ -1,0 +1,218 @@
+"""Verbs that train networks, and use them."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from scanlearn.errors import ScanlearnError
+
+
+def pretrain(
+    store: str,
+    recipe: str,
+    out: str,
+    init: str | None = None,
+    resume: bool = False,
+    seed: int = 0,
+    part: Literal["train", "all"] = "train",
+    workers: int = 0,
+    strategy: Literal["auto", "ddp", "fsdp"] = "auto",
+    timeout: float = 1800.0,
+    words: str | None = None,
+    **settings: Any,
+) -> None:
+    """Train a network on unlabelled scans. Any setting of the recipe is an option too: --optimizer.lr 0.01 --steps 500
+
+    Args:
+        store: what `prepare` wrote.
+        recipe: a method by name (see `scanlearn recipes`) or a YAML file.
+        out: the run folder to write.
+        init: weights to start from: a run, its encoder folder, or a .safetensors file.
+        resume: go on with the run in --out from its newest checkpoint, bit for bit.
+        seed: of the weights and of everything that is drawn.
+        part: train keeps the patients of the validation and test parts out; all uses every scan.
+        workers: processes that read; 0 reads in a thread beside the training.
+        strategy: how several devices share the work (start them with torchrun or SLURM).
+        timeout: seconds without a batch after which reading counts as hung.
+        words: a table that `scanlearn discover` wrote, for recipes that learn from words.
+    """
+    from scanlearn.console import next_command
+    from scanlearn.engine.pretrain import pretrain as run
+
+    result = run(
+        store,
+        recipe,
+        out,
+        init=init,
+        resume=resume,
+        seed=seed,
+        part=part,
+        workers=workers,
+        strategy=strategy,
+        timeout=timeout,
+        words=words,
+        settings=settings,
+    )
+    if result.stopped:
+        next_command(f"scanlearn pretrain {store} --recipe {recipe} --out {out} --resume")
+        return
+    if not _first_rank():
+        return
+    _report(out, store)
+    next_command(f"scanlearn finetune {store} --task classify --init {out} --out {out}-finetuned --target COLUMN")
+
+
+def _first_rank() -> bool:
+    from scanlearn.objectives.ranks import rank
+
+    return rank() == 0
+
+
+def _report(run: str, store: str | None) -> None:
+    from scanlearn.console import say
+    from scanlearn.study.report import report as write
+
+    say(f"Report: {write(run, store)}")
+
+
+def import_weights(
+    file: str, layout: str, out: str, batch_stats: Literal["running", "always"] = "running", store: str | None = None
+) -> None:
+    """Bring in weights that others published, with an account of every tensor; then start from them with --init.
+
+    No code in the file is run. Weights have terms of their own: they are shown, and kept by every run that starts from
+    them.
+
+    Args:
+        file: what was downloaded (.pt, .pth, .model, .h5, .safetensors).
+        layout: whose it is: genesis, semantic_genesis, transvw, genesis_keras, genesis_nnunet, ...
+        out: the folder to write.
+        batch-stats: what batch norm takes in evaluation: running statistics, or always those of the batch.
+        store: estimate the running statistics anew on the training scans of this store.
+    """
+    from scanlearn.console import next_command
+    from scanlearn.weights.layouts import import_weights as run
+
+    run(file, layout, out, batch_stats=batch_stats, store=store)
+    next_command(f"scanlearn finetune {store or 'STORE'} --task segment --init {out} --out {out}-finetuned")
+
+
+def probe(
+    run: str, store: str, target: str | None = None, part: Literal["train", "val", "test", "all"] = "train"
+) -> None:
+    """Ask frozen features what they know: nearest-neighbour and linear probes, kept apart by patient.
+
+    Args:
+        run: a pre-training run, its encoder folder or a .safetensors file.
+        store: what `prepare` wrote, with a label column.
+        target: the label column (every usable one by default).
+        part: the part of the store whose scans are probed.
+    """
+    from scanlearn.console import next_command
+    from scanlearn.tasks.probe import probe as measure
+    from scanlearn.tasks.probe import probe_table
+
+    print(probe_table(measure(run, store, target=target, part=part)))
+    next_command(
+        f"scanlearn finetune {store} --task classify --init {run} --out {run}-finetuned --target {target or 'COLUMN'}"
+    )
+
+
+def embed(run: str, store: str, out: str) -> None:
+    """Write one feature vector per scan.
+
+    Args:
+        run: a run, its encoder folder or a .safetensors file.
+        store: what `prepare` wrote.
+        out: the file to write, .parquet or .npz.
+    """
+    from scanlearn.console import next_command
+    from scanlearn.tasks.embed import embed as write
+
+    write(run, store, out)
+    next_command(f"scanlearn probe {run} {store}")
+
+
+def finetune(
+    store: str,
+    task: Literal["classify", "segment"],
+    init: str,
+    out: str,
+    target: str | None = None,
+    classes: list[str] | None = None,
+    labels: str = "all",
+    mode: Literal["full", "linear", "frozen"] = "full",
+    like: str | None = None,
+    recipe: str | None = None,
+    seed: int = 0,
+    resume: bool = False,
+    workers: int = 0,
+    **settings: Any,
+) -> None:
+    """Fine-tune with few labels, test once on held-out patients, and say how sure the figures are.
+
+    Args:
+        store: what `prepare` wrote, with labels or masks.
+        task: classify or segment.
+        init: a pre-training run (or weights), or none for the from-scratch twin.
+        out: the run folder to write.
+        target: classify: the label column.
+        classes: only these classes of it, e.g. --classes '[bacteria, virus]'; the last one counts as positive.
+        labels: how many labelled scans may be used, a number or all.
+        mode: full trains everything; linear trains a head on the frozen encoder; frozen fits a logistic regression.
+        like: with --init none, the run whose architecture and input size the from-scratch twin takes.
+        recipe: settings by name or YAML (finetune_classify, finetune_segment by default).
+        seed: of the choice of labels, of new weights and of everything that is drawn.
+        resume: go on with the run in --out.
+        workers: processes that read.
+    """
+    from scanlearn.console import next_command
+    from scanlearn.tasks.finetune import finetune as run
+
+    run(
+        store,
+        task,
+        init=init,
+        like=like,
+        out=out,
+        target=target,
+        classes=classes,
+        labels=labels if labels == "all" else _count(labels),
+        mode=mode,
+        recipe=recipe,
+        seed=seed,
+        resume=resume,
+        workers=workers,
+        settings=settings,
+    )
+    if _first_rank():
+        _report(out, store)
+        if init != "none":
+            more = f" --target {target}" if target else ""
+            next_command(
+                f"scanlearn finetune {store} --task {task} --init none --like {init} --out {out}-scratch{more} --labels {labels}"
+            )
+        else:
+            next_command(f"scanlearn predict {out} INPUT --out predictions")
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) == 0:
+        raise ScanlearnError(f"--labels takes a number of labelled scans or all, not {text!r}.")
+    return int(text)
+
+
+def predict(run: str, input: str, out: str, identifiers: Literal["hashed", "kept"] = "hashed") -> None:
+    """Apply a fine-tuned run to new scans: a table of probabilities, or masks on each input's own grid.
+
+    Args:
+        run: a fine-tuned run.
+        input: a scan, a folder or a table of scans.
+        out: the folder to write.
+        identifiers: hashed calls the scans by pseudonyms (`scanlearn names OUT` leads back); kept by their files' names.
+    """
+    from scanlearn.console import next_command
+    from scanlearn.tasks.predict import predict as apply
+
+    apply(run, input, out, identifiers=identifiers)
+    next_command(f"scanlearn report {run}")

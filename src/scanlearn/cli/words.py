@@ -1,0 +1,17 @@
+"""Which options stand without their names, and which verbs take settings of a recipe."""
+
+TAKES_SETTINGS = ("pretrain", "finetune", "study")
+POSITIONAL: dict[str, tuple[str, ...]] = {
+    "prepare": ("source",),
+    "names": ("store",),
+    "discover": ("store",),
+    "pretrain": ("store",),
+    "import_weights": ("file",),
+    "probe": ("run", "store"),
+    "embed": ("run", "store"),
+    "finetune": ("store",),
+    "study": ("source",),
+    "predict": ("run", "input"),
+    "report": ("run",),
+    "recipes": ("name",),
+}
