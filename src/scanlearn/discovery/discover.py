@@ -125,10 +125,10 @@ def discover(
         return there
     warn_of_axes(store, train.rows)
     layout = Layout(store, coordinate_space == "mm")
+    places = find_places(store, train.rows, train.patients, count, search, reference)  # may fail, so before training
     with working(out, {"store": store.info["key"], "seed": seed, "descriptors": source.told}) as work:
         rows = np.sort(np.concatenate([train.rows, val.rows]))
         described = source.describe(rows, out / AUTOENCODER, work, seed, workers)
-        places = find_places(store, train.rows, train.patients, count, search, reference)
         columns = table_of(
             described,
             places,
