@@ -18,12 +18,20 @@ def resample(x: Tensor, size: Sequence[int], antialias: bool = True) -> Tensor:
     if tuple(x.shape[2:]) == size:
         return x
     if x.dim() == 4:
-        return F.interpolate(x, size, mode="bilinear", antialias=antialias, align_corners=False)
+        return _plane(x, size, antialias)
     n, c, i, j, k = x.shape
     if (j, k) != size[1:]:
-        plane = x.reshape(n, c * i, j, k)
-        x = F.interpolate(plane, size[1:], mode="bilinear", antialias=antialias, align_corners=False)
+        x = _plane(x.reshape(n, c * i, j, k), size[1:], antialias)
     x = x.reshape(n, c, i, size[1] * size[2])
     if i != size[0]:
-        x = F.interpolate(x, (size[0], x.shape[3]), mode="bilinear", antialias=antialias, align_corners=False)
+        x = _plane(x, (size[0], x.shape[3]), antialias)
     return x.reshape(n, c, *size)
+
+
+def _plane(x: Tensor, size: tuple[int, ...], antialias: bool) -> Tensor:
+    # torch 2.13 filters the wrong axis where the last one of the result has one pixel (off by up to 0.9 in 0..1).
+    turned = size[1] == 1
+    if turned:
+        x, size = x.transpose(2, 3).contiguous(), size[::-1]
+    x = F.interpolate(x, size, mode="bilinear", antialias=antialias, align_corners=False)
+    return x.transpose(2, 3) if turned else x
