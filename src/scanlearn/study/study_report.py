@@ -60,7 +60,7 @@ def page(plan: StudyPlan, grid: Grid, store: Store, out: Path, facts: dict[str, 
     pretrained = finished_pretrainings(grid, out)
     return render(
         "study.html.jinja",
-        title=f"{plan.target or 'Segmentation'} · {store.path.name}",
+        title=f"{question(plan)} · {store.path.name}",
         version=__version__,
         answers=[v["sentence"] for v in facts["verdicts"].values()],
         key_figures=key_figures(facts, name),
@@ -145,6 +145,13 @@ def means_table(facts: dict[str, Any], means: dict[str, Any], caption: str) -> T
             line.append(measured(found) if found else "–")
         rows.append(line)
     return Table(caption, head, rows, note="Intervals: 95 %, over seeds and patients together.")
+
+
+def question(plan: StudyPlan) -> str:
+    """What is learned, in a few words: the classes where they were chosen, else the column."""
+    if plan.task == "segment":
+        return "Segmentation"
+    return " or ".join(plan.classes) if plan.classes and len(plan.classes) <= 3 else str(plan.target)
 
 
 def comparison_table(facts: dict[str, Any], name: str) -> Table:
