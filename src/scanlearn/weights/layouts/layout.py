@@ -24,7 +24,7 @@ LAYOUTS = Registry(
     "layout",
     modules=tuple(
         f"scanlearn.weights.layouts.{name}"
-        for name in ("genesis", "genesis_keras", "genesis_nnunet", "medicalnet", "i3d")
+        for name in ("genesis", "genesis_keras", "genesis_nnunet", "medicalnet", "i3d", "torchvision", "moco", "c2l")
     ),
 )
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
-
-from scanlearn.networks.resnet import LAYOUTS as DEPTHS
 from scanlearn.weights.layouts.layout import LAYOUTS, Plan, Shapes, blank, most_common_size
+from scanlearn.weights.layouts.trunks import NORM, resnet_name
 
 CUBE = [64, 64, 32]  # voxels: not what these weights were trained at, but the cubes they are compared on
 NOTICE = (
@@ -25,9 +23,9 @@ def medicalnet(shapes: Shapes) -> Plan:
 
     Published files end with the trunk. Where a head is there, as in files that the authors' code writes, it is set aside.
     """
-    norm = [f"bn1.{name}" for name in ("weight", "bias", "running_mean", "running_var")]
+    norm = [f"bn1.{name}" for name in NORM]
     encoder = {
-        "name": _depth(shapes),
+        "name": resnet_name(shapes),
         "spatial_dims": 3,
         "in_channels": 1,
         "width": most_common_size(shapes, norm, 64),
@@ -50,15 +48,6 @@ def medicalnet(shapes: Shapes) -> Plan:
     )
 
 
-def _depth(shapes: Shapes) -> str:
-    """The network whose blocks differ least from those in the file, so that one absent tensor changes nothing."""
-    found = {match.groups() for name in shapes if (match := re.match(r"layer([1-4])\.(\d+)\.", name))}
-    blocks = [sum(stage == str(number) for stage, _ in found) for number in range(1, 5)]
-    kind = "bottleneck" if any(".conv3." in name for name in shapes) else "basic"
-    same_kind = [name for name in DEPTHS if DEPTHS[name][0] == kind]
-    return min(same_kind, key=lambda name: sum(abs(a - b) for a, b in zip(DEPTHS[name][1], blocks, strict=True)))
-
-
 def _head(below: int, classes: int) -> dict[str, tuple[int, ...] | None]:
     """Transposed convolution, batch norm, convolution, batch norm, convolution."""
     tensors: dict[str, tuple[int, ...] | None] = {
@@ -68,6 +57,6 @@ def _head(below: int, classes: int) -> dict[str, tuple[int, ...] | None]:
         "conv_seg.6.weight": (classes, HEAD_WIDTH, 1, 1, 1),
     }
     for norm in ("conv_seg.1", "conv_seg.4"):
-        tensors |= {f"{norm}.{name}": (HEAD_WIDTH,) for name in ("weight", "bias", "running_mean", "running_var")}
+        tensors |= {f"{norm}.{name}": (HEAD_WIDTH,) for name in NORM}
         tensors[f"{norm}.num_batches_tracked"] = ()
     return tensors

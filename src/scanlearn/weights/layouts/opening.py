@@ -5,6 +5,7 @@ Read are files of ``torch.save`` (also from before PyTorch 1.6), .safetensors, a
 
 from __future__ import annotations
 
+import argparse
 import pickle
 import re
 import warnings
@@ -26,14 +27,16 @@ from scanlearn.files import size
 from scanlearn.weights.reading import DTYPES, pickled
 
 LARGEST_FILE = 16 << 30
-WEIGHTS = "state_dict"  # under which training code keeps the weights, beside what it keeps of the training
+WEIGHTS = ("state_dict", "model")  # under which training code keeps the weights, beside what it keeps of the training
 
-# NumPy's floats, as which some code saves its best loss: under the name of NumPy 1 and of NumPy 2. They run nothing.
-_SCALARS = (
+# NumPy's floats, as which some code saves its best loss: under the name of NumPy 1 and of NumPy 2; and the settings of
+# a command line. They run nothing.
+_PLAIN = (
     (multiarray.scalar, "numpy.core.multiarray.scalar"),
     multiarray.scalar,
     np.dtype,
     np.dtypes.Float64DType,
+    argparse.Namespace,
 )
 
 
@@ -85,7 +88,7 @@ def _read_safetensors(file: Path) -> dict[str, Tensor]:
 def _read_pickle(file: Path) -> Any:
     """What ``torch.save`` wrote; names the globals that it would have had to call for anything but plain values."""
     _refuse_compressed(file)
-    with torch.serialization.safe_globals(list(_SCALARS)), warnings.catch_warnings():
+    with torch.serialization.safe_globals(list(_PLAIN)), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of pickle protocols
         try:
             return torch.load(file, map_location="cpu", weights_only=True)
@@ -115,9 +118,11 @@ def _refuse_compressed(file: Path) -> None:
 def _weights_in(content: Any, file: Path) -> Opened:
     """The state dict, alone or among what training code saves with it."""
     beside: list[str] = []
-    if isinstance(content, Mapping) and isinstance(content.get(WEIGHTS), Mapping):
-        beside = [str(name)[:80] for name in content if name != WEIGHTS]
-        content = content[WEIGHTS]
+    for key in WEIGHTS if isinstance(content, Mapping) else ():
+        if isinstance(content.get(key), Mapping):
+            beside = [str(name)[:80] for name in content if name != key]
+            content = content[key]
+            break
     if not isinstance(content, Mapping) or not all(isinstance(name, str) for name in content):
         raise ScanlearnError(f"{file} holds a {type(content).__name__} where tensors by name should be.")
     return Opened(dict(content), beside)
