@@ -23,6 +23,7 @@ _PUBLIC = {
     "pretrain": "scanlearn.engine.pretrain",
     "load_encoder": "scanlearn.weights.encoder",
     "probe": "scanlearn.tasks.probe",
+    "fewshot": "scanlearn.tasks.fewshot.run",
     "embed": "scanlearn.tasks.embed",
     "finetune": "scanlearn.tasks.finetune",
     "predict": "scanlearn.tasks.predict",

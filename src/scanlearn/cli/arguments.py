@@ -7,7 +7,7 @@ from typing import Any
 
 from scanlearn import __version__
 from scanlearn.cli.data import discover, names, prepare
-from scanlearn.cli.learning import embed, finetune, import_weights, predict, pretrain, probe
+from scanlearn.cli.learning import embed, fewshot, finetune, import_weights, predict, pretrain, probe
 from scanlearn.cli.showing import demo, doctor, recipes, report, study
 from scanlearn.cli.words import POSITIONAL, TAKES_SETTINGS
 from scanlearn.errors import ScanlearnError, nearest
@@ -19,6 +19,7 @@ VERBS: tuple[Callable[..., None], ...] = (
     pretrain,
     import_weights,
     probe,
+    fewshot,
     embed,
     finetune,
     study,

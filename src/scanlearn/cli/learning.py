@@ -118,6 +118,79 @@ def probe(
     )
 
 
+def fewshot(
+    run: str,
+    store: str,
+    target: str,
+    out: str,
+    against: list[str] | None = None,
+    classes: list[str] | None = None,
+    ways: int = 2,
+    shots: list[int] | None = None,
+    queries: int = 15,
+    episodes: int = 600,
+    mode: Literal["resample", "official"] = "resample",
+    part: Literal["train", "val", "test", "all"] = "test",
+    per_patient: int = 1,
+    strict: bool = False,
+    classifiers: list[str] | None = None,
+    seed: int = 0,
+    same_as: str | None = None,
+    bootstrap: int = 1000,
+) -> None:
+    """Diagnose from a few labelled patients: classifiers on frozen features, over many small episodes.
+
+    No patient is in both the support and the query of an episode. Everything compared sees the same episodes.
+
+    Args:
+        run: a run, its encoder folder or a .safetensors file.
+        store: what `prepare` wrote, with a label column.
+        target: the label column.
+        out: the folder to write: results.json, episodes.json.
+        against: other runs, random (fresh weights of the same architecture), pixels; by default random and pixels.
+        classes: only these classes; with two ways the last one counts as positive.
+        ways: classes in an episode.
+        shots: labelled scans of each class, 1 2 5 10 by default; the few are among the many.
+        queries: scans of each class that are asked about.
+        episodes: how many.
+        mode: resample draws support and query from --part; official the support from train, and asks about all of test.
+        part: the part of the store that episodes are drawn from.
+        per-patient: images of one patient in the support.
+        strict: refuse a class with fewer than --queries images left instead of taking what there is.
+        classifiers: prototypes, cosine, simpleshot, logistic, nearest; all by default.
+        seed: of the episodes, of random and of the resampled patients.
+        same-as: an episodes.json to use instead of drawing; it settles all that concerns drawing but the shots.
+        bootstrap: resamples of the patients.
+    """
+    from scanlearn.console import next_command
+    from scanlearn.tasks.fewshot.classifiers import CLASSIFIERS
+    from scanlearn.tasks.fewshot.run import fewshot as diagnose
+    from scanlearn.tasks.fewshot.run import fewshot_table
+
+    results = diagnose(
+        run,
+        store,
+        target=target,
+        out=out,
+        against=("random", "pixels") if against is None else against,
+        classes=classes,
+        ways=ways,
+        shots=(1, 2, 5, 10) if shots is None else shots,
+        queries=queries,
+        episodes=episodes,
+        mode=mode,
+        part=part,
+        per_patient=per_patient,
+        strict=strict,
+        classifiers=tuple(CLASSIFIERS) if classifiers is None else classifiers,
+        seed=seed,
+        same_as=same_as,
+        bootstrap=bootstrap,
+    )
+    print(fewshot_table(results))
+    next_command(f"scanlearn finetune {store} --task classify --init {run} --out {run}-finetuned --target {target}")
+
+
 def embed(run: str, store: str, out: str) -> None:
     """Write one feature vector per scan.
 

@@ -8,6 +8,7 @@ POSITIONAL: dict[str, tuple[str, ...]] = {
     "pretrain": ("store",),
     "import_weights": ("file",),
     "probe": ("run", "store"),
+    "fewshot": ("run", "store"),
     "embed": ("run", "store"),
     "finetune": ("store",),
     "study": ("source",),

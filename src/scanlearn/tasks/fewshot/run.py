@@ -1,0 +1,208 @@
+"""Few-shot diagnosis from end to end: episodes, features once for each source, every classifier on the same episodes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scanlearn.catalog.labels import Labels
+from scanlearn.console import say, warn
+from scanlearn.engine.run_folder import write_json
+from scanlearn.errors import ScanlearnError, unknown
+from scanlearn.files import make_folder
+from scanlearn.scans.store import Store, open_store
+from scanlearn.tasks.bootstrap import PatientBootstrap, estimate
+from scanlearn.tasks.fewshot.classifiers import CLASSIFIERS
+from scanlearn.tasks.fewshot.episodes import Episodes, groups_of, load_episodes
+from scanlearn.tasks.fewshot.metrics import FIGURES, judge, summary
+from scanlearn.tasks.fewshot.sampling import draw_episodes
+from scanlearn.tasks.fewshot.sources import check_sources, features_from
+from scanlearn.tasks.finetune import only_classes
+
+CHUNK = 2**23  # numbers gathered at a time: 64 MB of float64
+
+
+def fewshot(
+    run: str | Path,
+    store: str | Path | Store,
+    *,
+    target: str,
+    out: str | Path,
+    against: Iterable[str | Path] = ("random", "pixels"),
+    classes: list[str] | None = None,
+    ways: int = 2,
+    shots: Sequence[int] = (1, 2, 5, 10),
+    queries: int = 15,
+    episodes: int = 600,
+    mode: str = "resample",
+    part: str = "test",
+    per_patient: int = 1,
+    strict: bool = False,
+    classifiers: Sequence[str] = tuple(CLASSIFIERS),
+    seed: int = 0,
+    same_as: str | Path | None = None,
+    bootstrap: int = 1000,
+) -> dict[str, Any]:
+    """Tell classes apart from a few labelled patients, through frozen features; writes ``out``/results.json, episodes.json.
+
+    Args:
+        run: a run folder, its encoder folder or a .safetensors file.
+        store: a prepared data set.
+        target: the label column.
+        against: other runs, ``random`` (fresh weights of the first run's architecture), ``pixels``.
+        classes: only these; with two ways the last one counts as positive.
+        ways, shots, queries, episodes, mode, part, per_patient, strict: see ``draw_episodes``.
+        classifiers: names in ``CLASSIFIERS``.
+        same_as: an episodes.json to use instead of drawing; it settles all that concerns drawing but the shots.
+        bootstrap: resamples of the patients.
+
+    Returns:
+        What results.json holds: ``results[source][classifier][shots]`` with a ``summary`` of each figure, and
+        ``differences[source][classifier][shots]``, the run less that source, for accuracy and AUC.
+    """
+    sources = [str(source) for source in (run, *against)]
+    for name in classifiers:
+        if name not in CLASSIFIERS:
+            raise unknown("classifier", name, CLASSIFIERS)
+    check_sources(sources)
+    out = Path(out)
+    if (out / "results.json").exists():
+        raise ScanlearnError(f"{out} has results already: choose another --out.")
+    store = store if isinstance(store, Store) else open_store(store)
+    column = class_column(store, target, classes)
+    if same_as is None:
+        drawn = draw_episodes(
+            store,
+            target,
+            column,
+            ways=ways,
+            shots=shots,
+            queries=queries,
+            episodes=episodes,
+            mode=mode,
+            part=part,
+            per_patient=per_patient,
+            strict=strict,
+            seed=seed,
+        )
+    else:
+        drawn = load_episodes(same_as, store, column)
+        _fits(drawn, target, shots, str(same_as))
+    make_folder(out)
+    drawn.save(out / "episodes.json")
+    results = _facts(drawn, store, sources, shots, bootstrap, seed) | _compare(
+        drawn, store, sources, shots, classifiers, bootstrap, seed
+    )
+    write_json(out / "results.json", results)
+    return results
+
+
+def class_column(store: Store, target: str, classes: list[str] | None) -> Labels:
+    """The label column, one class a scan, narrowed to ``classes``."""
+    column = store.catalog.labels(target)
+    if column.kind != "class":
+        raise ScanlearnError(f"The column {target!r} holds a {column.kind}; few-shot episodes need one class a scan.")
+    return only_classes(column, classes) if classes else column
+
+
+def _fits(drawn: Episodes, target: str, shots: Sequence[int], file: str) -> None:
+    if drawn.target != target:
+        raise ScanlearnError(f"{file} has episodes of {drawn.target!r}, and --target asks for {target!r}.")
+    if not shots or min(shots) < 1 or max(shots) > drawn.most_shots:
+        raise ScanlearnError(f"{file} has episodes of 1 to {drawn.most_shots} shots: ask for these.")
+
+
+def _facts(
+    drawn: Episodes, store: Store, sources: list[str], shots: Sequence[int], bootstrap: int, seed: int
+) -> dict[str, Any]:
+    queries = (drawn.query >= 0).sum(2)
+    short = int((queries < drawn.settings["queries"]).any(axis=1).sum())
+    if short:
+        warn(f"{short} of {len(drawn)} episodes have a class with fewer than {drawn.settings['queries']} queries.")
+    return {
+        "store": store.info["key"],
+        "target": drawn.target,
+        "classes": drawn.names,
+        "positive": "the last class of each episode" if drawn.ways == 2 else None,
+        "ways": drawn.ways,
+        "shots": list(shots),
+        "episodes": len(drawn),
+        "episodes_short_of_queries": short,
+        "patients": len(np.unique(groups_of(store)[drawn.rows()])),
+        "scans": len(drawn.rows()),
+        "sources": sources,
+        "settings": drawn.settings,
+        "bootstrap": {"resamples": bootstrap, "unit": "patient of the queries", "level": 0.95, "seed": seed},
+    }
+
+
+def _compare(
+    drawn: Episodes,
+    store: Store,
+    sources: list[str],
+    shots: Sequence[int],
+    classifiers: Sequence[str],
+    bootstrap: int,
+    seed: int,
+) -> dict[str, Any]:
+    rows = drawn.rows()
+    at = np.full(len(store), -1, np.int64)
+    at[rows] = np.arange(len(rows))
+    asked = np.unique(drawn.query[drawn.query >= 0])
+    resamples = PatientBootstrap(groups_of(store)[asked], bootstrap, seed)
+    number = np.zeros(len(store), np.int64)
+    number[asked] = resamples.index
+    query = drawn.query.reshape(len(drawn), -1)
+    truth = np.where(query >= 0, np.repeat(np.arange(drawn.ways), drawn.query.shape[2]), -1)
+    results: dict[str, Any] = {source: {name: {} for name in classifiers} for source in sources}
+    differences: dict[str, Any] = {source: {name: {} for name in classifiers} for source in sources[1:]}
+    first: dict[tuple[str, int], np.ndarray] = {}
+    for source in sources:
+        say(f"Features of {len(rows)} scans: {source}")
+        features = features_from(source, sources[0], store, rows, seed)
+        if not np.isfinite(features).all():
+            raise ScanlearnError(f"{source} gives features that are no numbers: the network has diverged.")
+        for name in classifiers:
+            for k in shots:
+                logits = _logits(name, features, at[drawn.support[:, :, :k]], at[query])
+                values, means, silent = judge(logits, truth, number[query], resamples)
+                results[source][name][str(k)] = summary(values, means) | {"episodes_never_positive": silent}
+                ours = first.setdefault((name, k), means)
+                if source != sources[0]:
+                    differences[source][name][str(k)] = {
+                        figure: estimate((ours - means)[:, FIGURES.index(figure)]) for figure in ("accuracy", "auc")
+                    }
+    return {"results": results, "differences": differences}
+
+
+def _logits(name: str, features: np.ndarray, support: np.ndarray, query: np.ndarray) -> np.ndarray:
+    """float64 (E, Q, W) of the classifier, episodes taken together as far as memory allows."""
+    size = (support[0].size + query[0].size) * features.shape[1]
+    step = max(1, CHUNK // size)
+    parts = [
+        CLASSIFIERS[name](
+            features[support[i : i + step]].astype(np.float64), features[query[i : i + step]].astype(np.float64)
+        )
+        for i in range(0, len(support), step)
+    ]
+    return np.concatenate(parts)
+
+
+def fewshot_table(results: dict[str, Any], figure: str = "accuracy") -> str:
+    """One line for each source and classifier: the figure at each number of shots with its patient interval."""
+    shots = [str(k) for k in results["shots"]]
+    lines = [f"{figure} of {results['episodes']} episodes, {results['ways']} ways (95 % interval over patients)"]
+    lines.append(f"{'':38}" + "".join(f"{k + ' shots':>22}" for k in shots))
+    for source, classifiers in results["results"].items():
+        label = source if len(source) <= 24 else "…" + source[-23:]
+        for name, by_shots in classifiers.items():
+            cells = []
+            for k in shots:
+                found = by_shots[k][figure]
+                interval = found["patient_interval"]
+                cells.append(f"{found['mean']:.3f} ({interval['low']:.3f}–{interval['high']:.3f})")
+            lines.append(f"{label:25}{name:13}" + "".join(f"{cell:>22}" for cell in cells))
+    return "\n".join(lines)

@@ -1,0 +1,67 @@
+"""Where features come from: a trained network, the same architecture with fresh weights, or the pixels themselves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from scanlearn.engine.embedding import embed_scans
+from scanlearn.errors import ScanlearnError
+from scanlearn.networks.network import build_network
+from scanlearn.scans.intensity import to_unit
+from scanlearn.scans.store import Store
+from scanlearn.tasks.probe import features_of, input_size
+from scanlearn.views.crop import resample
+from scanlearn.weights.encoder import read_card
+
+RANDOM, PIXELS = "random", "pixels"
+SIDES = {2: 16, 3: 8}  # pixels of a side, so that a scan has 256 or 512 numbers
+
+
+def features_from(source: str, like: str, store: Store, rows: np.ndarray, seed: int = 0) -> np.ndarray:
+    """float32 (n, d) of the scans ``rows``.
+
+    Args:
+        source: a run, its encoder folder or a .safetensors file; ``random``, fresh weights of the architecture of
+            ``like``, in evaluation mode as ever; ``pixels``, each scan resized to 16 x 16 or 8 x 8 x 8.
+    """
+    if source == PIXELS:
+        return pixels_of(store, rows)
+    if source == RANDOM:
+        return random_features(like, store, rows, seed)
+    return features_of(source, store, rows)
+
+
+def random_features(like: str, store: Store, rows: np.ndarray, seed: int) -> np.ndarray:
+    """Features by a fresh network, a function of its architecture and the seed; torch's random state stays."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = build_network(read_card(like)["network"]).to(device).eval()
+    return embed_scans(network.pooled, store, rows, size=input_size(like, store), device=device)
+
+
+def pixels_of(store: Store, rows: np.ndarray) -> np.ndarray:
+    """float32 (n, channels * side ** D): scans in [0, 1], resized (antialiased) as wholes."""
+    size = [SIDES[store.spatial_dims]] * store.spatial_dims
+    found = []
+    for row in rows:
+        raw = torch.from_numpy(store.read([int(row)])[0])[None]
+        low, high = (torch.from_numpy(bound) for bound in store.window([int(row)]))
+        found.append(resample(to_unit(raw, low, high), size).flatten().numpy())
+    return np.stack(found)
+
+
+def check_sources(sources: list[str]) -> None:
+    """The first has to be a network; each of the others a network, ``random`` or ``pixels``, and none twice."""
+    if not sources or sources[0] in (RANDOM, PIXELS):
+        raise ScanlearnError("The first source has to be a run, as random takes its architecture from it.")
+    if len(set(sources)) < len(sources):
+        raise ScanlearnError(f"A source is named twice among {', '.join(sources)}: name each once.")
+    for source in sources:
+        if source not in (RANDOM, PIXELS):
+            if not Path(source).exists():
+                raise ScanlearnError(f"There is no run {source}: give a run, random or pixels.")
+            read_card(source)  # a damaged one is told before the work

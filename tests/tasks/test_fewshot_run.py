@@ -1,0 +1,109 @@
+import json
+
+import numpy as np
+import pytest
+from runs import image_store, volume_store
+
+from scanlearn.cli import main
+from scanlearn.errors import ScanlearnError
+from scanlearn.networks.network import build_network
+from scanlearn.tasks.fewshot.run import fewshot, fewshot_table
+from scanlearn.tasks.fewshot.sources import features_from
+from scanlearn.tasks.probe import features_of
+from scanlearn.weights.encoder import save_network
+
+FAST = {"target": "label", "part": "all", "shots": [1, 3], "queries": 6, "episodes": 8, "bootstrap": 20}
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """30 patients of bright and of dark scans, and a saved network."""
+    folder = tmp_path_factory.mktemp("images")
+    image_store(folder, count=90)
+    network = build_network({"encoder": {"name": "resnet18", "spatial_dims": 2, "width": 4}})
+    save_network(network, folder / "run", input_size=[24, 24])
+    return folder
+
+
+def test_bright_and_dark_are_told_apart_and_all_sources_see_the_same_episodes(images, tmp_path):
+    results = fewshot(images / "run", images / "store", out=tmp_path / "few", **FAST)
+    run = str(images / "run")
+    assert list(results["results"]) == [run, "random", "pixels"]
+    pixels = results["results"]["pixels"]["prototypes"]["3"]
+    assert pixels["accuracy"]["mean"] == pixels["auc"]["mean"] == 1.0
+    told = results["differences"]["pixels"]["prototypes"]["3"]["accuracy"]
+    ours = results["results"][run]["prototypes"]["3"]["accuracy"]
+    assert told["value"] == pytest.approx(ours["mean"] - 1.0) and told["low"] <= told["value"] <= told["high"]
+    assert ours["episode_interval"]["low"] <= ours["mean"] <= ours["episode_interval"]["high"]
+    written = json.loads((tmp_path / "few" / "results.json").read_text())
+    assert (
+        written["results"][run]["nearest"]["1"]["auc"]["mean"] == results["results"][run]["nearest"]["1"]["auc"]["mean"]
+    )
+    assert written["scans"] <= 90 and written["patients"] <= 30
+    assert "1.000 (1.000–1.000)" in fewshot_table(results)
+
+    again = fewshot(images / "run", images / "store", out=tmp_path / "again", **FAST)
+    assert again == results
+    episodes = tmp_path / "few" / "episodes.json"
+    options = {**FAST, "same_as": episodes, "against": ["pixels"], "classifiers": ["prototypes"]}
+    reused = fewshot(images / "run", images / "store", out=tmp_path / "reused", **options)
+    assert reused["results"]["pixels"]["prototypes"] == results["results"]["pixels"]["prototypes"]
+    assert (tmp_path / "reused" / "episodes.json").read_bytes() == episodes.read_bytes()
+    with pytest.raises(ScanlearnError, match="1 to 3 shots"):
+        fewshot(images / "run", images / "store", out=tmp_path / "x", **{**options, "shots": [4]})
+    with pytest.raises(ScanlearnError, match="has results already"):
+        fewshot(images / "run", images / "store", out=tmp_path / "few", **FAST)
+
+
+def test_features_of_a_run_of_fresh_weights_and_of_pixels(images):
+    from scanlearn.scans.store import open_store
+
+    store, rows, run = open_store(images / "store"), np.array([5, 2, 70]), str(images / "run")
+    assert np.array_equal(features_from(run, run, store, rows), features_of(run, store, rows))
+    fresh, same, other = (features_from("random", run, store, rows, seed) for seed in (0, 0, 1))
+    assert np.array_equal(fresh, same) and not np.allclose(fresh, other)
+    pixels = features_from("pixels", run, store, rows)
+    assert pixels.shape == (3, 256)
+    low, high = store.window(rows)
+    means = [
+        ((image.astype(float) - a) / (b - a)).mean() for image, a, b in zip(store.read(rows), low, high, strict=True)
+    ]
+    np.testing.assert_allclose(pixels.mean(1), means, atol=0.02)
+
+
+def test_pixels_of_a_volume_are_eight_a_side(tmp_path):
+    store = volume_store(tmp_path, count=3)
+    assert features_from("pixels", "", store, np.arange(3)).shape == (3, 512)
+
+
+@pytest.mark.parametrize(
+    "changed, sentence",
+    [
+        ({"classifiers": ["prototype"]}, "did you mean 'prototypes'"),
+        ({"against": ["pixels", "pixels"]}, "named twice"),
+        ({"against": ["nowhere/run"]}, "There is no run nowhere/run"),
+        ({"target": "scan"}, "no label column 'scan'"),
+        ({"classes": ["0", "7"]}, "no class '7'"),
+        ({"part": "tests"}, "did you mean 'test'"),
+        ({"shots": [0]}, "at least 2 ways"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_the_work(images, tmp_path, changed, sentence):
+    with pytest.raises(ScanlearnError, match=sentence):
+        fewshot(images / "run", images / "store", out=tmp_path / "few", **{**FAST, **changed})
+    assert not (tmp_path / "few").exists()
+
+
+def test_the_first_source_has_to_be_a_network(images, tmp_path):
+    with pytest.raises(ScanlearnError, match="first source has to be a run"):
+        fewshot("pixels", images / "store", out=tmp_path / "few", **FAST)
+
+
+def test_the_verb_prints_a_table(images, tmp_path, capsys):
+    words = ["--target", "label", "--ways", "2", "--shots", "1", "2", "--episodes", "5", "--part", "all"]
+    more = ["--classifiers", "prototypes", "cosine", "--against", "pixels", "--bootstrap", "10"]
+    out = ["--out", str(tmp_path / "few")]
+    assert main(["fewshot", str(images / "run"), str(images / "store"), *words, *more, *out]) == 0
+    printed = capsys.readouterr()
+    assert "2 shots" in printed.out and "pixels" in printed.out and "Next:  scanlearn finetune" in printed.err
+    assert (tmp_path / "few" / "episodes.json").is_file()
