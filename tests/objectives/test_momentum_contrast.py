@@ -11,7 +11,8 @@ from ranks import on_ranks
 from scanlearn.errors import ScanlearnError
 from scanlearn.networks.encoder import ENCODERS, build_encoder
 from scanlearn.networks.network import Network
-from scanlearn.objectives.momentum_contrast import MomentumContrast, enqueue, info_nce, projection_head
+from scanlearn.objectives.momentum_contrast import MomentumContrast, info_nce
+from scanlearn.objectives.momentum_keys import enqueue, projection_head
 
 
 def unit(*shape):

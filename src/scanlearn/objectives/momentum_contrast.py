@@ -6,74 +6,30 @@ A query and a key are two views of one scan. The query should recognise its key 
 
 from __future__ import annotations
 
-import copy
-
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from scanlearn.console import warn
-from scanlearn.errors import ScanlearnError
 from scanlearn.networks.network import Network
-from scanlearn.objectives.objective import OBJECTIVES, Objective, full_precision
+from scanlearn.objectives.momentum_keys import MomentumKeys, contrast_logits, enqueue, first_is_right
+from scanlearn.objectives.objective import OBJECTIVES, full_precision
 from scanlearn.objectives.ranks import gather, own_part
 from scanlearn.objectives.step import Step
 
 
-def contrast_logits(query: Tensor, key: Tensor, queue: Tensor, temperature: float) -> Tensor:
-    """``[q·k, q·queue] / T``: (N, 1 + K), the positive first. query, key (N, D) and queue (D, K) have unit length."""
-    positive = (query * key).sum(dim=1, keepdim=True)
-    return torch.cat([positive, query @ queue], dim=1) / temperature
-
-
 def info_nce(query: Tensor, key: Tensor, queue: Tensor, temperature: float) -> Tensor:
     """``-log( exp(q·k/T) / (exp(q·k/T) + sum_n exp(q·n/T)) )``, mean over the N queries (MoCo, equation 1)."""
-    logits = contrast_logits(query, key, queue, temperature)
-    return F.cross_entropy(logits, logits.new_zeros(len(logits), dtype=torch.long))
-
-
-@torch.no_grad()
-def enqueue(queue: Tensor, pointer: Tensor, keys: Tensor) -> None:
-    """Write ``keys`` (B, D) over the oldest columns of ``queue`` (D, K), wrapping round; moves ``pointer`` (1,)."""
-    size = queue.shape[1]
-    keys = keys[-size:]
-    columns = (pointer + torch.arange(len(keys), device=queue.device)) % size
-    queue[:, columns] = keys.T.to(queue.dtype)
-    pointer.copy_((pointer + len(keys)) % size)
-
-
-def projection_head(kind: str, features: int, hidden: int | None, dim: int) -> nn.Module:
-    """``linear``: features -> dim (v1). ``mlp``: features -> hidden -> ReLU -> dim (v2), hidden = features if None."""
-    if kind == "linear":
-        return nn.Linear(features, dim)
-    if kind != "mlp":
-        raise ScanlearnError(f"momentum_contrast has no head {kind!r}; use 'linear' (v1) or 'mlp' (v2).")
-    hidden = hidden or features
-    return nn.Sequential(nn.Linear(features, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, dim))
+    return first_is_right(contrast_logits(query, key, queue, temperature))
 
 
 @OBJECTIVES.register("momentum_contrast")
-class MomentumContrast(Objective):
-    """InfoNCE of each query against its key and a queue of earlier keys.
+class MomentumContrast(MomentumKeys):
+    """InfoNCE of each query against its key and a queue of earlier keys; the settings are those of ``MomentumKeys``.
 
-    The key network is a moving average of the query's *parameters*; its batch-norm buffers follow from its own
-    batches, and it always normalises by batch statistics (spec_fewshot §2.1, details 1 and 4). The keys' batch is
-    shuffled over all ranks before it is normalised, so that query and key never share batch statistics; on one device
-    use split batch norm (``network.batch_norm``), without which shuffling changes nothing.
-
-    Args:
-        network: its encoder makes the queries.
-        query, key: names of the two views.
-        head: ``mlp`` (v2, Chen 2021) or ``linear`` (v1).
-        hidden: width of the hidden layer; None takes the encoder's number of features.
-        dim: length of query and key.
-        queue_size: number of earlier keys, K. Best at most a quarter of the data set.
-        momentum: of the moving average, m in ``key = m * key + (1 - m) * query``.
-        temperature: T.
+    Take a ``queue_size`` of at most a quarter of the data set; ``head`` is ``mlp`` (v2, Chen 2021) or ``linear`` (v1).
     """
 
-    queue: Tensor
-    pointer: Tensor
+    called = "momentum_contrast"
 
     def __init__(
         self,
@@ -88,46 +44,24 @@ class MomentumContrast(Objective):
         momentum: float = 0.999,
         temperature: float = 0.2,
     ):
-        super().__init__()
-        self.query, self.key = query, key
-        if temperature <= 0 or not 0 <= momentum <= 1 or queue_size < 1 or dim < 1:
-            raise ScanlearnError(
-                "momentum_contrast needs a temperature above 0, a momentum from 0 to 1, and a queue_size and dim of 1 or "
-                f"more; it was given {temperature}, {momentum}, {queue_size} and {dim}."
-            )
-        self.momentum, self.temperature = momentum, temperature
-        self.projector = projection_head(head, network.encoder.num_features, hidden, dim)
-        self.key_encoder = copy.deepcopy(network.encoder).requires_grad_(False)
-        self.key_projector = copy.deepcopy(self.projector).requires_grad_(False)
-        self.register_buffer("queue", F.normalize(torch.randn(dim, queue_size), dim=0))
-        self.register_buffer("pointer", torch.zeros(1, dtype=torch.long))
-        self._query_modules = (network.encoder, self.projector)  # a tuple: not registered a second time
-
-    def start(self, scans: int, batch_size: int) -> None:
-        size = self.queue.shape[1]
-        if size > scans:
-            warn(
-                f"the queue of {size:,} keys is longer than the {scans:,} training scans, so it holds several keys of each "
-                f"scan as negatives; a quarter of the data, --objectives.momentum_contrast.queue_size {max(scans // 4, 1)}, "
-                "is a good start."
-            )
-
-    def start_from(self, network: Network) -> None:
-        self.key_encoder.load_state_dict(network.encoder.state_dict())
-
-    def project(self, step: Step) -> Tensor:
-        """Queries (N, dim) of unit length, float32."""
-        return F.normalize(self.projector(step.pooled(self.query)).float(), dim=1)
+        super().__init__(
+            network,
+            query=query,
+            key=key,
+            head=head,
+            hidden=hidden,
+            dim=dim,
+            queue_size=queue_size,
+            momentum=momentum,
+            temperature=temperature,
+        )
 
     @torch.no_grad()
     def make_keys(self, step: Step) -> tuple[Tensor, Tensor]:
         """(own keys (N, dim), keys of the global batch), unit length; the encoder sees the batch in shuffled order."""
         images = gather(step.view(self.key))
         order = step.permutation(len(images))
-        shuffled = own_part(images[order])
-        pooled = self.key_encoder(shuffled)[-1].flatten(2).mean(2)
-        keys = gather(F.normalize(self.key_projector(pooled).float(), dim=1))
-        keys = torch.empty_like(keys).index_copy_(0, order, keys)
+        keys = F.normalize(self.encode_keys(images[own_part(order)], order), dim=1)
         return own_part(keys), keys
 
     def forward(self, step: Step) -> Tensor:
@@ -135,14 +69,8 @@ class MomentumContrast(Objective):
         keys, all_keys = self.make_keys(step)
         with full_precision(query):
             logits = contrast_logits(query, keys, self.queue.clone() if self.training else self.queue, self.temperature)
-            loss = F.cross_entropy(logits, logits.new_zeros(len(logits), dtype=torch.long))
+            loss = first_is_right(logits)
             step.log("contrast_accuracy", (logits.argmax(dim=1) == 0).float().mean())
         if self.training:
             enqueue(self.queue, self.pointer, all_keys)
         return loss
-
-    @torch.no_grad()
-    def after_update(self) -> None:
-        """One fused operation over all parameters. After the update here = before the key forward of the next step."""
-        for query, key in zip(self._query_modules, (self.key_encoder, self.key_projector), strict=True):
-            torch._foreach_lerp_(list(key.parameters()), list(query.parameters()), 1.0 - self.momentum)
