@@ -16,6 +16,7 @@ CASES = {
     "centre_crop": [({"size": 8}, 8)],
     "clamp": [({"low": 0.2, "high": 0.7}, OWN)],
     "colour_jitter": [({}, OWN), ({"p": 0.5, "hue": 0.4}, OWN)],
+    "cut_out": [({}, OWN), ({"holes": 2, "side": 5, "fill": 0.4, "p": 0.5}, OWN)],
     "elastic": [({}, OWN), ({"alpha": 60.0, "sigma": 3.0, "p": 0.5}, OWN), ({"relative": True}, OWN)],
     "flip": [({}, OWN), ({"axes": [-1], "p": 0.9}, OWN), ({"mode": "genesis", "p": 0.4}, OWN)],
     "gaussian_blur": [({}, OWN), ({"p": 0.5, "sigma": [3.0, 9.0]}, OWN)],

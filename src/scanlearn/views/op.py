@@ -33,6 +33,7 @@ VIEWS = Registry(
         "scanlearn.views.swap",
         "scanlearn.views.elastic",
         "scanlearn.views.paint",
+        "scanlearn.views.cut_out",
     ),
 )
 
