@@ -78,6 +78,12 @@ def moco_recipe(**changes: Any) -> Recipe:
     return parse_recipe({**data, **changes})
 
 
+def c2l_recipe(**changes: Any) -> Recipe:
+    """Its queue of 20 wraps inside a push of three times eight keys; the normaliser of nce is measured at step 0."""
+    settings = {"queue_size": 20, "dim": 4, "momentum": 0.9, "criterion": "nce", "enqueue": "authors"}
+    return moco_recipe(**{"name": "tiny_c2l", "objectives": {"mixed_contrast": settings}, **changes})
+
+
 def genesis_recipe(**changes: Any) -> Recipe:
     data: dict[str, Any] = {
         "name": "tiny_genesis",
@@ -134,6 +140,7 @@ def train_validated(store: Path | str, out: Path | str, recipe: Recipe | None = 
 
 RECIPES = {
     "moco": (moco_recipe, image_store),
+    "c2l": (c2l_recipe, image_store),
     "genesis": (genesis_recipe, volume_store),
     "genesis_sgd": (genesis_sgd_recipe, volume_store),
     "validated": (validated_recipe, volume_store),

@@ -83,6 +83,16 @@ def test_a_killed_and_resumed_run_ends_with_the_weights_of_the_unbroken_one(
     assert not [path for path in out.rglob(".*") if path.name != ".lock"]
 
 
+def test_the_queue_and_normaliser_of_mixed_contrast_resume_exactly(tmp_path, train, unbroken):
+    store, expected = unbroken("c2l")
+    status, _ = train("c2l", store, tmp_path / "killed", where="step", step=7)
+    assert status == -signal.SIGKILL
+    status, said = train("c2l", store, tmp_path / "killed", resume=True)
+    assert status == 0 and "at step 6 of 12" in said, said[-2000:]
+    assert {"objectives.mixed_contrast.queue", "objectives.mixed_contrast.normaliser"} <= set(expected)
+    assert_equal_bit_for_bit(expected, final_state(tmp_path / "killed"))
+
+
 def test_sigterm_saves_at_the_step_and_resume_goes_on(tmp_path, monkeypatch):
     image_store(tmp_path)
     pretrain(tmp_path / "store", moco_recipe(), tmp_path / "unbroken", seed=3)

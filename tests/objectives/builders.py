@@ -54,6 +54,8 @@ def two_steps_of_gradients(
     ``batch``: what else the batch holds; a name with a dot is a target of a view.
     """
     learner = small_learner(objectives, world_size, **batch_norm)
+    for objective in learner.objectives.values():
+        objective.start(scans=40, batch_size=8)
     results = []
     for number in range(2):
         own = {name: own_part(values) for name, values in {**two_views(8, seed=number), **batch}.items()}

@@ -16,7 +16,7 @@ OBJECTIVES = Registry(
     "objective",
     modules=tuple(
         f"scanlearn.objectives.{name}"
-        for name in ("momentum_contrast", "restore", "words", "rotation", "classify", "segment")
+        for name in ("momentum_contrast", "mixed_contrast", "restore", "words", "rotation", "classify", "segment")
     ),
 )
 

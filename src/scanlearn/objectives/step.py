@@ -10,7 +10,7 @@ from torch import Tensor
 
 from scanlearn.errors import ScanlearnError, unknown
 from scanlearn.networks.network import Network
-from scanlearn.randomness import permutation
+from scanlearn.randomness import Draws, permutation
 from scanlearn.views.op import VIEWS
 
 
@@ -77,3 +77,7 @@ class Step:
         """The order in which this step shuffles the global batch: the same on every rank, new at every step."""
         order = permutation(self._seed + salt, int(self.batch["step"]), count)
         return torch.from_numpy(order).to(next(iter(self._views.values())).device)
+
+    def uniform(self) -> float:
+        """A number in [0, 1) that holds for the whole global batch: the same on every rank, new at every step."""
+        return float(Draws.for_step(self._seed, int(self.batch["step"]), [-1]).uniform()[0])  # no sample is number -1
