@@ -151,6 +151,14 @@ def test_the_first_reference_takes_the_most_confident_box_even_if_another_fits_b
     assert order.tolist() == [0, 1] and right.all()
 
 
+def test_of_references_that_fit_equally_coco_takes_the_last():
+    first, second = [0, 0, 0, 0, 10, 10], [0, 0, 0, 5, 10, 15]
+    # The confident prediction overlaps both by 0.6; the other one is the second reference.
+    predicted = table([[0, 0.9, 0, 2.5, 10, 12.5], [0, 0.8, 0, 5, 10, 15]])
+    for truth, wanted in (([first, second], [True, False]), ([second, first], [True, True])):
+        assert ours.coco_matches(predicted, table(truth), 1)[1][:, 0].tolist() == wanted
+
+
 def test_of_two_boxes_on_one_reference_one_is_false():
     truth = table([TRUE])
     predicted = table([[0, 0.5, 0, 0, 10, 10], [0, 0.9, 0, 0, 10, 10]])
