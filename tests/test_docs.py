@@ -56,6 +56,7 @@ def test_every_command_has_the_options_it_uses(page):
 def test_settings_quoted_in_the_tables_of_a_method_are_settings_of_its_recipes(page):
     recipe = {
         "momentum_contrast": "moco_v2",
+        "c2l": "c2l_resnet18",
         "models_genesis": "models_genesis_3d",
         "semantic_genesis": "semantic_genesis_3d",
         "baselines": "inpainting_semantics_3d",

@@ -189,6 +189,72 @@ def test_the_cosine_of_v2_moves_once_per_epoch():
         assert seen == pytest.approx([0.03 * 0.5 * (1 + math.cos(math.pi * epoch / 200))] * 3, rel=1e-12), epoch
 
 
+# ---------------------------------------------------------------- C2L (spec_c2l §3, §4, §7)
+
+
+@pytest.mark.parametrize(
+    ("name", "encoder", "epochs"),
+    [("c2l_resnet18", "resnet18", 120), ("c2l_densenet121", "densenet121", 120), ("c2l_240", "resnet18", 240)],
+)
+def test_c2l_recipes_hold_the_published_numbers(name, encoder, epochs):
+    recipe = load_recipe(name)
+    assert recipe.objectives["mixed_contrast"] == {
+        "weight": 1.0,
+        "query": "query",
+        "key": "key",
+        "terms": ["plain", "mixed_images", "mixed_features"],
+        "enqueue": "after",
+        "criterion": "info_nce",
+        "head": "linear",
+        "dim": 128,
+        "queue_size": 16384,
+        "momentum": 0.999,
+        "temperature": 0.07,
+    }
+    assert recipe.network.encoder == {"name": encoder} and recipe.channels == 3
+    optimizer = recipe.optimizer
+    assert (optimizer.name, optimizer.lr, optimizer.momentum, optimizer.weight_decay) == ("sgd", 0.03, 0.9, 1e-4)
+    assert optimizer.decay_norm_and_bias  # weight decay on all parameters
+    assert (recipe.batch_size, recipe.epochs) == (128, epochs)
+    assert (recipe.network.batch_norm, recipe.network.batch_norm_groups) == ("split", 4)  # 4 GPUs of 32
+
+
+@pytest.mark.parametrize(
+    ("name", "drops"),
+    [("c2l_resnet18", (60, 80, 100)), ("c2l_densenet121", (60, 80, 100)), ("c2l_240", (120, 160, 200))],
+)
+def test_c2l_drops_the_rate_after_its_milestones(name, drops):
+    for epoch, seen in enumerate(rates(load_recipe(name), epochs=2 * drops[0])):
+        wanted = 0.03 * 0.1 ** sum(epoch >= drop for drop in drops)
+        assert seen == pytest.approx([wanted] * 3, rel=1e-12), epoch
+
+
+def test_the_views_of_c2l_are_the_published_ones_in_their_order():
+    recipe = load_recipe("c2l_resnet18")
+    mean = [0.485, 0.456, 0.406]
+    assert ops_of(recipe) == [
+        ("random_resized_crop", {"size": 224, "scale": [0.2, 1.0]}),
+        ("rotate", {"degrees": 10, "interpolation": "nearest"}),
+        ("grayscale", {"p": 0.2}),
+        ("colour_jitter", {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.4}),
+        ("flip", {"p": 0.5, "axes": [-1]}),
+        ("repeat_channels", {"channels": 3}),
+        ("cut_out", {"holes": 3, "side": 32, "fill": mean}),
+    ]
+    assert recipe.network.normalise == {"mean": mean, "std": [0.229, 0.224, 0.225]}
+    assert recipe.views["key"] == {"like": "query"}
+
+
+def test_c2l_trains_one_linear_layer_on_the_published_trunks():
+    for name, features, tensors in (("c2l_resnet18", 512, 120), ("c2l_densenet121", 1024, 725)):
+        with torch.device("meta"):
+            learner = build_learner(load_recipe(name), seed=0, world_size=1)
+        objective = learner.objectives["mixed_contrast"]
+        assert [tuple(p.shape) for p in objective.projector.parameters()] == [(128, features), (128,)]
+        assert tuple(objective.queue.shape) == (128, 16384)
+        assert len(learner.network.encoder.state_dict()) == tensors  # 122 and 727 with the layer
+
+
 # ---------------------------------------------------------------- Models Genesis (spec_genesis §2)
 
 
