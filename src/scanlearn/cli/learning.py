@@ -146,7 +146,7 @@ def fewshot(
         run: a run, its encoder folder or a .safetensors file.
         store: what `prepare` wrote, with a label column.
         target: the label column.
-        out: the folder to write: results.json, episodes.json.
+        out: the folder to write: results.json, episodes.json, report.html.
         against: other runs, random (fresh weights of the same architecture), pixels; by default random and pixels.
         classes: only these classes; with two ways the last one counts as positive.
         ways: classes in an episode.
@@ -162,7 +162,8 @@ def fewshot(
         same-as: an episodes.json to use instead of drawing; it settles all that concerns drawing but the shots.
         bootstrap: resamples of the patients.
     """
-    from scanlearn.console import next_command
+    from scanlearn.console import next_command, say
+    from scanlearn.study.fewshot_page import fewshot_page
     from scanlearn.tasks.fewshot.classifiers import CLASSIFIERS
     from scanlearn.tasks.fewshot.run import fewshot as diagnose
     from scanlearn.tasks.fewshot.run import fewshot_table
@@ -188,6 +189,8 @@ def fewshot(
         bootstrap=bootstrap,
     )
     print(fewshot_table(results))
+    say(f"Report: {fewshot_page(out)}")
+    run = results["sources"][0]  # without a slash at its end
     next_command(f"scanlearn finetune {store} --task classify --init {run} --out {run}-finetuned --target {target}")
 
 

@@ -63,7 +63,7 @@ def fewshot(
         What results.json holds: ``results[source][classifier][shots]`` with a ``summary`` of each figure, and
         ``differences[source][classifier][shots]``, the run less that source, for accuracy and AUC.
     """
-    sources = [str(source) for source in (run, *against)]
+    sources = [str(Path(source)) for source in (run, *against)]
     for name in classifiers:
         if name not in CLASSIFIERS:
             raise unknown("classifier", name, CLASSIFIERS)

@@ -1,0 +1,121 @@
+"""The page of a few-shot diagnosis: curves over shots for each source, and every classifier in tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from scanlearn import __version__
+from scanlearn.files import read_json, write_atomic
+from scanlearn.study.page import Panel, Table, count, measured, render
+from scanlearn.study.study_figures import label_figure
+
+NAMES = {
+    "accuracy": "accuracy",
+    "auc": "AUC",
+    "precision": "precision",
+    "recall": "recall",
+    "specificity": "specificity",
+    "f1": "F1",
+}
+
+
+def fewshot_page(folder: str | Path) -> Path:
+    """Write ``folder``/report.html from the results.json that ``fewshot`` wrote there, and return its path.
+
+    Sources are called by the names of their folders: the page names no patient and no path.
+    """
+    folder = Path(folder)
+    results = read_json(folder / "results.json", f"{folder / 'results.json'}")
+    sources = source_names(results["sources"])
+    classifiers = list(results["results"][results["sources"][0]])
+    page = render(
+        "fewshot.html.jinja",
+        title=f"{results['target']} from few labels",
+        version=__version__,
+        sentence=sentence(results, classifiers[0], sources),
+        key_figures=[
+            ("episodes", f"{results['episodes']:,}", f"of {results['ways']} ways"),
+            ("patients", f"{results['patients']:,}", "support and query never share one"),
+            ("scans", f"{results['scans']:,}", "features computed once for each source"),
+            ("short episodes", f"{results['episodes_short_of_queries']:,}", "with fewer queries than asked"),
+        ],
+        panels=[
+            Panel(f"{NAMES[figure]}, {name}", curve(results, sources, name, figure))
+            for name in classifiers
+            for figure in ("accuracy", "auc")
+        ],
+        tables=[table(results, sources, figure) for figure in NAMES],
+    )
+    write_atomic(folder / "report.html", page)
+    return folder / "report.html"
+
+
+def source_names(sources: list[str]) -> dict[str, str]:
+    """A short name for each source; a number is added where two folders have the same name."""
+    names: dict[str, str] = {}
+    for source in sources:
+        short = Path(source).name
+        names[source] = short if short not in names.values() else f"{short} ({len(names) + 1})"
+    return names
+
+
+def sentence(results: Mapping[str, Any], classifier: str, sources: Mapping[str, str]) -> str:
+    """What the first run reaches with the most shots, and what that is against the others."""
+    run, *others = results["sources"]
+    shots = str(max(results["shots"]))
+    found = figure_of(results["results"][run][classifier][shots], "accuracy")
+    against = [
+        f"{told(results['differences'][other][classifier][shots]['accuracy'], '+.3f')} to {sources[other]}"
+        for other in others
+    ]
+    versus = f" Differences: {', '.join(against)}." if against else ""
+    labelled = count(int(shots), "labelled scan")
+    return (
+        f"With {labelled} of each class, the accuracy of {classifier} on {sources[run]} is {told(found, '.3f')}, with its "
+        f"95 % interval over patients.{versus}"
+    )
+
+
+def told(found: Mapping[str, Any], form: str) -> str:
+    """A figure with its interval in a sentence; only what can be told."""
+    value, low, high = (found[name] for name in ("value", "low", "high"))
+    if value is None:
+        return "not known"
+    return f"{value:{form}}" + ("" if low is None or high is None else f" ({low:{form}} to {high:{form}})")
+
+
+def figure_of(by_figure: Mapping[str, Any], figure: str) -> dict[str, Any]:
+    """``{"value", "low", "high"}`` with the interval over patients."""
+    found = by_figure[figure]
+    return {"value": found["mean"], **{end: found["patient_interval"][end] for end in ("low", "high")}}
+
+
+def curve(results: Mapping[str, Any], sources: Mapping[str, str], classifier: str, figure: str) -> Any:
+    """One line for each source over the number of labelled scans, which is shots times ways."""
+    shots = [str(k) for k in results["shots"]]
+    facts = {
+        "labels": [{"asked": k, "scans": int(k) * results["ways"]} for k in shots],
+        "methods": list(sources.values()),
+    }
+    means = {
+        k: {
+            name: figure_of(results["results"][source][classifier][k], figure) | {"by_seed": {}}
+            for source, name in sources.items()
+        }
+        for k in shots
+    }
+    return label_figure(facts, means, name=NAMES[figure])
+
+
+def table(results: Mapping[str, Any], sources: Mapping[str, str], figure: str) -> Table:
+    """The figure of every source and classifier at each number of shots."""
+    shots = [str(k) for k in results["shots"]]
+    rows: list[list[Any]] = [
+        [f"{name}, {classifier}", *(measured(figure_of(by_shots[k], figure)) for k in shots)]
+        for source, name in sources.items()
+        for classifier, by_shots in results["results"][source].items()
+    ]
+    note = "Mean over episodes; intervals over the patients who were asked about."
+    return Table(NAMES[figure], ["", *(count(int(k), "shot") for k in shots)], rows, note=note)
