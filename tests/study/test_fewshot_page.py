@@ -5,7 +5,8 @@ import pytest
 from runs import image_store
 
 from scanlearn.networks.network import build_network
-from scanlearn.study.fewshot_page import fewshot_page, source_names
+from scanlearn.study.fewshot_page import fewshot_page
+from scanlearn.study.report import report
 from scanlearn.tasks.fewshot.run import fewshot
 from scanlearn.weights.encoder import save_network
 
@@ -42,5 +43,7 @@ def test_figures_that_are_not_known_are_dashes(done, tmp_path):
     assert "is not known" in page and "–" in page
 
 
-def test_two_runs_of_one_name_are_told_apart():
-    assert list(source_names(["a/moco", "b/moco", "pixels"]).values()) == ["moco", "moco (2)", "pixels"]
+def test_the_verb_report_writes_it_again(done):
+    page = (done / "report.html").read_text()
+    (done / "report.html").unlink()
+    assert report(done).read_text() == page

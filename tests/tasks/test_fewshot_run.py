@@ -8,7 +8,7 @@ from scanlearn.cli import main
 from scanlearn.errors import ScanlearnError
 from scanlearn.networks.network import build_network
 from scanlearn.tasks.fewshot.run import fewshot, fewshot_table
-from scanlearn.tasks.fewshot.sources import features_from
+from scanlearn.tasks.fewshot.sources import features_from, short_names
 from scanlearn.tasks.probe import features_of
 from scanlearn.weights.encoder import save_network
 
@@ -27,8 +27,8 @@ def images(tmp_path_factory):
 
 def test_bright_and_dark_are_told_apart_and_all_sources_see_the_same_episodes(images, tmp_path):
     results = fewshot(images / "run", images / "store", out=tmp_path / "few", **FAST)
-    run = str(images / "run")
-    assert list(results["results"]) == [run, "random", "pixels"]
+    run = "run"  # by the name of its folder: results name no path
+    assert list(results["results"]) == results["sources"] == [run, "random", "pixels"]
     pixels = results["results"]["pixels"]["prototypes"]["3"]
     assert pixels["accuracy"]["mean"] == pixels["auc"]["mean"] == 1.0
     told = results["differences"]["pixels"]["prototypes"]["3"]["accuracy"]
@@ -107,3 +107,7 @@ def test_the_verb_prints_a_table(images, tmp_path, capsys):
     printed = capsys.readouterr()
     assert "2 shots" in printed.out and "pixels" in printed.out and "Next:  scanlearn finetune" in printed.err
     assert (tmp_path / "few" / "episodes.json").is_file()
+
+
+def test_two_runs_of_one_name_are_told_apart():
+    assert short_names(["a/moco", "b/moco", "pixels"]) == ["moco", "moco (2)", "pixels"]

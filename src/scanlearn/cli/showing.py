@@ -77,10 +77,10 @@ def study(
 
 
 def report(run: str, store: str | None = None, open: bool = False) -> None:
-    """Write the page of a run, a study or a table of words, one file without network: curves, pictures, figures.
+    """Write the page of a run, a study, words or few-shot episodes, one file without network: curves, pictures, figures.
 
     Args:
-        run: the folder of a run, of a study or of words.
+        run: the folder of a run, of a study, of words or of few-shot episodes.
         store: the store it was made from, for the pictures of scans; a study knows its own.
         open: show it in the browser; it is served on this machine alone (127.0.0.1) until Ctrl-C.
     """
@@ -99,7 +99,10 @@ def report(run: str, store: str | None = None, open: bool = False) -> None:
         from scanlearn.study.serve import serve
 
         serve(Path(path))
-    next_command("scanlearn recipes")
+    if (Path(run) / "words.json").is_file():
+        next_command(f"scanlearn pretrain {store or 'STORE'} --recipe RECIPE --words {run} --out runs/words")
+    else:
+        next_command("scanlearn recipes")
 
 
 def recipes(name: str | None = None) -> None:

@@ -12,6 +12,8 @@ from scanlearn.study.page import Panel
 # Figures of the log in the words of a page: key -> (title, how to read it).
 TRAIN = {
     "contrast_accuracy": ("Own key found", "How often a view finds the other view of its scan among all keys."),
+    "mixed_images_accuracy": ("Mixed images found", "The same for two images laid over each other."),
+    "mixed_features_accuracy": ("Mixed features found", "The same for features of two images, mixed."),
     "words_accuracy": ("Own word found", "How often a crop is told by its word, among all words."),
     "rotation_accuracy": ("Turn found", "How often it is told how a scan was turned."),
     "restored_std": ("Spread of the restored image", "Near 0 the network paints one grey value."),
@@ -28,7 +30,14 @@ SPEED = {
     "data_wait": ("Waiting for data", "Share of the time in which training waited for scans."),
 }
 FROM_ZERO = ("restored_std", "rankme", "feature_std", "alignment", "images_per_second", "learning_rate")
-PERCENT = ("contrast_accuracy", "words_accuracy", "rotation_accuracy", "data_wait")
+PERCENT = (
+    "contrast_accuracy",
+    "mixed_images_accuracy",
+    "mixed_features_accuracy",
+    "words_accuracy",
+    "rotation_accuracy",
+    "data_wait",
+)
 PROBES = {"knn_auroc_": "nearest neighbours", "linear_auroc_": "linear classifier"}
 _KNOWN = ("step", "kind", "loss", "warning")
 

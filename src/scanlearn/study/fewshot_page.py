@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +28,13 @@ def fewshot_page(folder: str | Path) -> Path:
     """
     folder = Path(folder)
     results = read_json(folder / "results.json", f"{folder / 'results.json'}")
-    sources = source_names(results["sources"])
-    classifiers = list(results["results"][results["sources"][0]])
+    sources = results["sources"]
+    classifiers = list(results["results"][sources[0]])
     page = render(
         "fewshot.html.jinja",
         title=f"{results['target']} from few labels",
         version=__version__,
-        sentence=sentence(results, classifiers[0], sources),
+        sentence=sentence(results, classifiers[0]),
         key_figures=[
             ("episodes", f"{results['episodes']:,}", f"of {results['ways']} ways"),
             ("patients", f"{results['patients']:,}", "support and query never share one"),
@@ -52,28 +52,18 @@ def fewshot_page(folder: str | Path) -> Path:
     return folder / "report.html"
 
 
-def source_names(sources: list[str]) -> dict[str, str]:
-    """A short name for each source; a number is added where two folders have the same name."""
-    names: dict[str, str] = {}
-    for source in sources:
-        short = Path(source).name
-        names[source] = short if short not in names.values() else f"{short} ({len(names) + 1})"
-    return names
-
-
-def sentence(results: Mapping[str, Any], classifier: str, sources: Mapping[str, str]) -> str:
+def sentence(results: Mapping[str, Any], classifier: str) -> str:
     """What the first run reaches with the most shots, and what that is against the others."""
     run, *others = results["sources"]
     shots = str(max(results["shots"]))
     found = figure_of(results["results"][run][classifier][shots], "accuracy")
     against = [
-        f"{told(results['differences'][other][classifier][shots]['accuracy'], '+.3f')} to {sources[other]}"
-        for other in others
+        f"{told(results['differences'][other][classifier][shots]['accuracy'], '+.3f')} to {other}" for other in others
     ]
     versus = f" Differences: {', '.join(against)}." if against else ""
     labelled = count(int(shots), "labelled scan")
     return (
-        f"With {labelled} of each class, the accuracy of {classifier} on {sources[run]} is {told(found, '.3f')}, with its "
+        f"With {labelled} of each class, the accuracy of {classifier} on {run} is {told(found, '.3f')}, with its "
         f"95 % interval over patients.{versus}"
     )
 
@@ -92,29 +82,28 @@ def figure_of(by_figure: Mapping[str, Any], figure: str) -> dict[str, Any]:
     return {"value": found["mean"], **{end: found["patient_interval"][end] for end in ("low", "high")}}
 
 
-def curve(results: Mapping[str, Any], sources: Mapping[str, str], classifier: str, figure: str) -> Any:
+def curve(results: Mapping[str, Any], sources: Sequence[str], classifier: str, figure: str) -> Any:
     """One line for each source over the number of labelled scans, which is shots times ways."""
     shots = [str(k) for k in results["shots"]]
     facts = {
         "labels": [{"asked": k, "scans": int(k) * results["ways"]} for k in shots],
-        "methods": list(sources.values()),
+        "methods": list(sources),
     }
     means = {
         k: {
-            name: figure_of(results["results"][source][classifier][k], figure) | {"by_seed": {}}
-            for source, name in sources.items()
+            source: figure_of(results["results"][source][classifier][k], figure) | {"by_seed": {}} for source in sources
         }
         for k in shots
     }
     return label_figure(facts, means, name=NAMES[figure])
 
 
-def table(results: Mapping[str, Any], sources: Mapping[str, str], figure: str) -> Table:
+def table(results: Mapping[str, Any], sources: Sequence[str], figure: str) -> Table:
     """The figure of every source and classifier at each number of shots."""
     shots = [str(k) for k in results["shots"]]
     rows: list[list[Any]] = [
-        [f"{name}, {classifier}", *(measured(figure_of(by_shots[k], figure)) for k in shots)]
-        for source, name in sources.items()
+        [f"{source}, {classifier}", *(measured(figure_of(by_shots[k], figure)) for k in shots)]
+        for source in sources
         for classifier, by_shots in results["results"][source].items()
     ]
     note = "Mean over episodes; intervals over the patients who were asked about."

@@ -15,18 +15,22 @@ from scanlearn.scans.words import FACTS as WORDS
 from scanlearn.study import cases, checks, commands, looks
 from scanlearn.study.curves import curve_panels
 from scanlearn.study.facts import Facts, read_facts
+from scanlearn.study.fewshot_page import fewshot_page
 from scanlearn.study.figures import dots_figure, interval_figure, map_figure, roc_figure
 from scanlearn.study.head import key_figures, sentence
 from scanlearn.study.page import Panel, Strip, render, without_paths
 from scanlearn.study.tables import environment_table, metric_table
 from scanlearn.study.words_page import words_page
 
+EPISODES = "episodes.json"  # what few-shot diagnosis leaves beside its results
+
 
 def report(run: str | Path, store: str | Path | None = None) -> Path:
     """Write RUN/report.html, one self-contained page, and return its path.
 
     Args:
-        run: the folder of a pre-training or fine-tuned run, finished or not, or of a table of words (``words_page``).
+        run: the folder of a pre-training or fine-tuned run, finished or not, of a table of words (``words_page``)
+            or of few-shot episodes (``fewshot_page``).
         store: the store that it was made from, for the pictures of scans; without it the page says what is missing.
 
     The page names no patient, no file and no path. Raises ScanlearnError for a folder without a run and for a store
@@ -34,6 +38,8 @@ def report(run: str | Path, store: str | Path | None = None) -> Path:
     """
     if (Path(run) / WORDS).is_file():
         return words_page(run, store)
+    if (Path(run) / EPISODES).is_file():
+        return fewshot_page(run)
     facts = read_facts(run)
     opened = None if store is None else own_store(facts, store)
     target = facts.results.get("target") or (looks.label_column(opened) if opened is not None else None)

@@ -19,7 +19,7 @@ from scanlearn.tasks.fewshot.classifiers import CLASSIFIERS
 from scanlearn.tasks.fewshot.episodes import Episodes, groups_of, load_episodes
 from scanlearn.tasks.fewshot.metrics import FIGURES, judge, summary
 from scanlearn.tasks.fewshot.sampling import draw_episodes
-from scanlearn.tasks.fewshot.sources import check_sources, features_from
+from scanlearn.tasks.fewshot.sources import check_sources, features_from, short_names
 from scanlearn.tasks.finetune import only_classes
 
 CHUNK = 2**23  # numbers gathered at a time: 64 MB of float64
@@ -68,6 +68,7 @@ def fewshot(
         if name not in CLASSIFIERS:
             raise unknown("classifier", name, CLASSIFIERS)
     check_sources(sources)
+    named = dict(zip(short_names(sources), sources, strict=True))  # results name no path
     out = Path(out)
     if (out / "results.json").exists():
         raise ScanlearnError(f"{out} has results already: choose another --out.")
@@ -93,8 +94,8 @@ def fewshot(
         _fits(drawn, target, shots, str(same_as))
     make_folder(out)
     drawn.save(out / "episodes.json")
-    results = _facts(drawn, store, sources, shots, bootstrap, seed) | _compare(
-        drawn, store, sources, shots, classifiers, bootstrap, seed
+    results = _facts(drawn, store, list(named), shots, bootstrap, seed) | _compare(
+        drawn, store, named, shots, classifiers, bootstrap, seed
     )
     write_json(out / "results.json", results)
     return results
@@ -142,7 +143,7 @@ def _facts(
 def _compare(
     drawn: Episodes,
     store: Store,
-    sources: list[str],
+    named: dict[str, str],
     shots: Sequence[int],
     classifiers: Sequence[str],
     bootstrap: int,
@@ -157,12 +158,13 @@ def _compare(
     number[asked] = resamples.index
     query = drawn.query.reshape(len(drawn), -1)
     truth = np.where(query >= 0, np.repeat(np.arange(drawn.ways), drawn.query.shape[2]), -1)
+    sources = list(named)
     results: dict[str, Any] = {source: {name: {} for name in classifiers} for source in sources}
     differences: dict[str, Any] = {source: {name: {} for name in classifiers} for source in sources[1:]}
     first: dict[tuple[str, int], np.ndarray] = {}
     for source in sources:
         say(f"Features of {len(rows)} scans: {source}")
-        features = features_from(source, sources[0], store, rows, seed)
+        features = features_from(named[source], named[sources[0]], store, rows, seed)
         if not np.isfinite(features).all():
             raise ScanlearnError(f"{source} gives features that are no numbers: the network has diverged.")
         for name in classifiers:

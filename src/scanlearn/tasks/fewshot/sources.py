@@ -65,3 +65,12 @@ def check_sources(sources: list[str]) -> None:
             if not Path(source).exists():
                 raise ScanlearnError(f"There is no run {source}: give a run, random or pixels.")
             read_card(source)  # a damaged one is told before the work
+
+
+def short_names(sources: list[str]) -> list[str]:
+    """The name of each source's folder; a number is added where two folders have the same name."""
+    names: list[str] = []
+    for source in sources:
+        short = Path(source).name
+        names.append(short if short not in names else f"{short} ({len(names) + 1})")
+    return names
