@@ -32,6 +32,16 @@ GENESIS = {
     },
 }
 
+# Settings that make the recipe moco_v2_small quick.
+SMALL_MOCO: dict[str, Any] = {
+    "network.encoder": {"name": "unet", "width": 2},
+    "views.query.ops": [{"random_resized_crop": {"size": 16}}],
+    "steps": 2,
+    "batch_size": 8,
+    "objectives.momentum_contrast.queue_size": 16,
+    "monitor.every": -1,
+}
+
 
 def image_store(folder: Path, count: int = 24, size: int = 24) -> Store:
     """2D scans of two classes, three scans for each patient."""

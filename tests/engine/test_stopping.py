@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 from killed import Trainer
-from runs import genesis_recipe, image_store, train_validated, validated_recipe, volume_store
+from runs import SMALL_MOCO, genesis_recipe, image_store, train_validated, validated_recipe, volume_store
 from test_resume import assert_equal_bit_for_bit, final_state
 from test_train import HERE
 
@@ -277,7 +277,7 @@ def test_two_ranks_go_by_one_figure_and_end_at_one_step(tmp_path, store):
 
 def test_a_run_from_before_there_was_a_setting_is_resumed(tmp_path):
     store = image_store(tmp_path)
-    pretrain(store, "moco_v2_small", tmp_path / "run", settings=SMALL)
+    pretrain(store, "moco_v2_small", tmp_path / "run", settings=SMALL_MOCO)
     file = RunFolder(tmp_path / "run").recipe
     data = yaml.safe_load(file.read_text())
     del data["stopping"]
@@ -285,13 +285,3 @@ def test_a_run_from_before_there_was_a_setting_is_resumed(tmp_path):
         del data["schedule"][name]
     file.write_text(json.dumps(data))
     assert pretrain(store, "moco_v2_small", tmp_path / "run", resume=True).steps == 2
-
-
-SMALL = {
-    "network.encoder": {"name": "unet", "width": 2},
-    "views.query.ops": [{"random_resized_crop": {"size": 16}}],
-    "steps": 2,
-    "batch_size": 8,
-    "objectives.momentum_contrast.queue_size": 16,
-    "monitor.every": -1,
-}

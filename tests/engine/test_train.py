@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from runs import RECIPES, genesis_recipe, image_store, moco_recipe, volume_store
+from runs import RECIPES, SMALL_MOCO, genesis_recipe, image_store, moco_recipe, volume_store
 
 from scanlearn.engine.learner import build_learner, weights_at
 from scanlearn.engine.pretrain import pretrain
@@ -194,15 +194,7 @@ def test_steps_that_are_asked_for_win_over_the_epochs_of_a_recipe():
 
 def test_resume_needs_no_settings_again_and_takes_no_init(tmp_path):
     store = image_store(tmp_path)
-    settings = {
-        "network.encoder": {"name": "unet", "width": 2},
-        "views.query.ops": [{"random_resized_crop": {"size": 16}}],
-        "steps": 2,
-        "batch_size": 8,
-        "objectives.momentum_contrast.queue_size": 16,
-        "monitor.every": -1,
-    }
-    pretrain(store, "moco_v2_small", tmp_path / "run", settings=settings)
+    pretrain(store, "moco_v2_small", tmp_path / "run", settings=SMALL_MOCO)
     assert pretrain(store, "moco_v2_small", tmp_path / "run", resume=True).steps == 2
     with pytest.raises(ScanlearnError, match="begun with the recipe 'moco_v2_small'"):
         pretrain(store, "moco_v2", tmp_path / "run", resume=True)

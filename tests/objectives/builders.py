@@ -78,3 +78,14 @@ def two_steps_of_gradients(
         results.append([value, *[g.clone() for g in grads]])
     buffers = [b for n, b in learner.named_buffers() if "queue" in n or "pointer" in n]
     return [*results[0], *results[1], *buffers]
+
+
+def assert_encoder_and_head_learn_and_no_decoder(learner: Learner, loss: Tensor, part: Tensor) -> None:
+    """After one forward over one objective: the loss is its value ``part``, and who gets a gradient."""
+    loss.backward()
+    torch.testing.assert_close(loss.detach(), part)
+    for parameter_name, parameter in learner.named_parameters():
+        if parameter_name.startswith("network.decoder"):
+            assert parameter.grad is None, parameter_name
+        elif "conv1.bias" not in parameter_name:  # a bias before batch norm has no effect
+            assert parameter.grad.abs().sum() > 0, parameter_name

@@ -85,6 +85,7 @@ def report(run: str, store: str | None = None, open: bool = False) -> None:
         open: show it in the browser; it is served on this machine alone (127.0.0.1) until Ctrl-C.
     """
     from scanlearn.console import next_command, say
+    from scanlearn.scans.words import FACTS
 
     if (Path(run) / "study.yaml").is_file():
         from scanlearn.study.run import report_again
@@ -99,7 +100,7 @@ def report(run: str, store: str | None = None, open: bool = False) -> None:
         from scanlearn.study.serve import serve
 
         serve(Path(path))
-    if (Path(run) / "words.json").is_file():
+    if (Path(run) / FACTS).is_file():
         next_command(f"scanlearn pretrain {store or 'STORE'} --recipe RECIPE --words {run} --out runs/words")
     else:
         next_command("scanlearn recipes")

@@ -19,6 +19,7 @@ import torch
 from scanlearn.console import say, track
 from scanlearn.discovery.thumbnails import make_thumbnails, whole_records
 from scanlearn.engine.checkpoint import checkpoints
+from scanlearn.engine.device import default_device
 from scanlearn.engine.embedding import embed_scans
 from scanlearn.engine.pretrain import fit_to_store, parts_in_play
 from scanlearn.engine.recipe import Recipe, load_recipe
@@ -183,7 +184,7 @@ def _train(source: Store, recipe: Recipe, run: Path, seed: int, workers: int) ->
 @torch.no_grad()
 def _described(source: Store, saved: str | Path, rows: np.ndarray, work: Path) -> Descriptors:
     """Write the descriptors of ``rows`` to a file, or go on with it, and map it."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = default_device()
     network = load_network(saved).to(device).eval()
     width = network.encoder.num_features
     size = read_card(saved)["notes"].get("input_size") or source.shape(int(rows[0]))

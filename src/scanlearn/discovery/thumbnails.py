@@ -116,8 +116,7 @@ def thumbnail(store: Store, row: int, size: Sequence[int]) -> np.ndarray:
     """A whole scan at another size, uint8 (C, *size): its window in 0..255, linear with antialiasing."""
     shape = store.shape(row)
     low, high = (torch.from_numpy(bound) for bound in store.window([row]))
-    # At least two slices at once: torch 2.13 resamples an image of width 1 wrongly with antialiasing.
-    slabs = max(min(-(-int(np.prod(shape)) // SLAB_VOXELS), shape[-1] // 2), 1)
+    slabs = min(-(-int(np.prod(shape)) // SLAB_VOXELS), shape[-1])
     edges = [shape[-1] * i // slabs for i in range(slabs + 1)]
     parts = []
     for first, last in itertools.pairwise(edges):

@@ -24,6 +24,11 @@ from scanlearn.networks.network import Network, build_network
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 
 
+def default_device() -> torch.device:
+    """The GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def auto_precision() -> str:
     """bf16 where the device multiplies it in hardware (1.6-2.1 times faster), fp16 on older GPUs, else float32."""
     if torch.cuda.is_available():

@@ -9,7 +9,7 @@ import time
 
 import torch
 
-from scanlearn.engine.device import auto_precision, environment, start_fabric
+from scanlearn.engine.device import auto_precision, default_device, environment, start_fabric
 
 EXTRAS = {
     "nilearn": "the demo",
@@ -23,7 +23,7 @@ def measured_speed(seconds: float = 3.0) -> tuple[str, float]:
     """(what, images/s) of forward + backward of a thin U-Net on 40x56x40 cubes, in the precision a run would use."""
     from scanlearn.networks.network import build_network
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = default_device()
     parts = {"encoder": {"name": "unet", "width": 6}, "decoder": {"name": "unet"}}
     network = build_network(parts, spatial_dims=3, in_channels=1).to(device)
     network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from scanlearn.errors import ScanlearnError
 from scanlearn.scans.intensity import to_unit
+from scanlearn.scans.resample import resample
 from scanlearn.scans.store import Box, Store
-from scanlearn.views.crop import resample
 
 
 def grid_boxes(shape: Sequence[int], size: Sequence[int]) -> list[Box]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -102,9 +103,6 @@ def usable(settings: str) -> Iterator[None]:
 
 def weights_at(recipe: Recipe, step: int) -> dict[str, float]:
     """The weight of each objective at a step, by the stage that the step lies in."""
-    weights = {name: float(settings.get("weight", 1.0)) for name, settings in recipe.objectives.items()}
-    for stage in recipe.stages:
-        if step < stage.steps:
-            return {**weights, **stage.weights}
-        step -= stage.steps
-    return weights
+    stages = recipe.stage_weights()
+    passed = sum(step >= end for end in accumulate(stage.steps for stage in recipe.stages))
+    return {name: float(weight) for name, weight in stages[min(passed, len(stages) - 1)].items()}

@@ -132,6 +132,11 @@ class Recipe:
         """Plain data, as in the YAML."""
         return _plain(dataclasses.asdict(self))
 
+    def stage_weights(self) -> list[dict[str, Any]]:
+        """The weight of each objective in each stage; a recipe without stages is one stage."""
+        weights = {name: settings.get("weight", 1.0) for name, settings in self.objectives.items()}
+        return [{**weights, **stage.weights} for stage in self.stages] or [weights]
+
     def save(self, path: Path) -> None:
         """Write the YAML that gives this recipe back."""
         write_atomic(path, yaml.safe_dump(self.to_dict(), sort_keys=False, width=110))
@@ -232,9 +237,8 @@ def parse_recipe(data: dict[str, Any]) -> Recipe:
         for name in stage.weights:
             if name not in recipe.objectives:
                 raise unknown("objective in this recipe", name, recipe.objectives)
-    weights = {name: settings.get("weight", 1.0) for name, settings in recipe.objectives.items()}
-    for i, stage in enumerate(recipe.stages or [Stage(recipe.steps)]):
-        if not any({**weights, **stage.weights}.values()):
+    for i, weights in enumerate(recipe.stage_weights()):
+        if not any(weights.values()):
             where = f"Stage {i + 1} of recipe {recipe.name!r}" if recipe.stages else f"Recipe {recipe.name!r}"
             advice = "change its weights, or leave the stages out with --stages '[]'" if recipe.stages else "give one"
             raise ScanlearnError(f"{where} has no objective with a weight, so there is nothing to learn: {advice}.")

@@ -38,7 +38,7 @@ from scanlearn.scans.intensity import to_unit
 from scanlearn.scans.loader import Loader
 from scanlearn.scans.store import Store
 from scanlearn.scans.words import Words, copy_words
-from scanlearn.views.graph import ViewGraph
+from scanlearn.views.graph import ViewGraph, is_image
 from scanlearn.weights.encoder import initialise, save_network, terms_of, verify_export
 
 
@@ -149,8 +149,9 @@ def _train(
     layout = to_memory_format(learner, recipe.memory_format, recipe.spatial_dims, fabric)
     make_views = Views(recipe, store, seed, fabric.device, layout)
     notes = {**training.notes, "recipe": recipe.name, "seed": seed, "input_size": list(make_views.input_size)}
-    if begun or init is not None:
-        notes |= terms_of(run.encoder if begun or init is None else init)
+    weights_from = run.encoder if begun else init
+    if weights_from is not None:
+        notes |= terms_of(weights_from)
     if fabric.is_global_zero and not begun:
         save_network(learner.network, run.encoder, step=0, finished=False, **notes)
         verify_export(run.encoder, learner.network)  # fail in the first second, not after a week
@@ -297,13 +298,7 @@ def total_steps(recipe: Recipe, scans: int) -> int:
 
 def unused_parameters(recipe: Recipe) -> bool:
     """Whether an objective has no weight at some step, so that its head or the decoder gets no gradient there."""
-    weights = [settings.get("weight", 1.0) for settings in recipe.objectives.values()]
-    return 0 in [*weights, *(w for stage in recipe.stages for w in stage.weights.values())]
-
-
-def is_image(name: str) -> bool:
-    """Whether an entry of the views is a view: masks and targets ("rotated.quarter_turns") are none."""
-    return name != "mask" and "." not in name
+    return any(0 in weights.values() for weights in recipe.stage_weights())
 
 
 class Views:

@@ -1,9 +1,13 @@
-"""Convolutions that can be trusted: PyTorch's own, but where its CPU library computes rubbish."""
+"""Layers by the number of axes; convolutions that can be trusted: PyTorch's own, but where its CPU library computes rubbish."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+
+CONV = {2: nn.Conv2d, 3: nn.Conv3d}  # by the number of spatial axes
+TRANSPOSED = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+BATCH_NORM = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 
 
 class Conv3d(nn.Conv3d):

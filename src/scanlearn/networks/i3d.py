@@ -12,10 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from scanlearn.networks.conv import BATCH_NORM, CONV
 from scanlearn.networks.encoder import ENCODERS, Encoder
 
-_CONV = {2: nn.Conv2d, 3: nn.Conv3d}
-_NORM = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 _POOL = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
 
 # block -> channels of: the 1x1 branch; the two 3x3 branches, each before and after its 3x3; the 1x1 behind the pooling
@@ -56,10 +55,10 @@ class _Unit(nn.Module):
 
     def __init__(self, dims: int, inside: int, outside: int, kernel: int, stride: int = 1):
         super().__init__()
-        self.conv3d = _CONV[dims](
+        self.conv3d = CONV[dims](
             inside, outside, kernel, stride=stride, padding=kernel // 2 if stride == 1 else 0, bias=False
         )
-        self.bn = _NORM[dims](outside, eps=1e-3, momentum=0.01)
+        self.bn = BATCH_NORM[dims](outside, eps=1e-3, momentum=0.01)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.conv3d.stride[0] > 1:

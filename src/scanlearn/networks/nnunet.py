@@ -14,11 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from scanlearn.errors import ScanlearnError
+from scanlearn.networks.conv import CONV, TRANSPOSED
 from scanlearn.networks.decoder import DECODERS, Decoder
 from scanlearn.networks.encoder import ENCODERS, Encoder
 
-_CONV = {2: nn.Conv2d, 3: nn.Conv3d}
-_TRANSPOSED = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 _NORM = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
 _SLOPE = 0.01  # of the leaky ReLU
 
@@ -28,7 +27,7 @@ class _Unit(nn.Module):
 
     def __init__(self, dims: int, inside: int, outside: int, stride: Sequence[int] | int):
         super().__init__()
-        self.conv = _CONV[dims](inside, outside, kernel_size=3, stride=stride, padding=1)  # type: ignore[arg-type]
+        self.conv = CONV[dims](inside, outside, kernel_size=3, stride=stride, padding=1)  # type: ignore[arg-type]
         self.instnorm = _NORM[dims](outside, eps=1e-5, affine=True)
         self.lrelu = nn.LeakyReLU(_SLOPE, inplace=True)
 
@@ -150,11 +149,11 @@ class NNUNetDecoder(Decoder):
         up = list(zip(channels[:0:-1], channels[-2::-1], encoder.factors[:0:-1], strict=True))
         self.conv_blocks_localization = nn.ModuleList(_twice(dims, 2 * skip, skip) for _, skip, _ in up)
         self.tu = nn.ModuleList(
-            _TRANSPOSED[dims](below, skip, kernel_size=factor, stride=factor, bias=False)  # type: ignore[arg-type]
+            TRANSPOSED[dims](below, skip, kernel_size=factor, stride=factor, bias=False)  # type: ignore[arg-type]
             for below, skip, factor in up
         )
         # The name counts the heads of the coarser levels, which deep supervision has and this network has not.
-        head = _CONV[dims](channels[0], out_channels, kernel_size=1, bias=False)
+        head = CONV[dims](channels[0], out_channels, kernel_size=1, bias=False)
         self.seg_outputs = nn.ModuleDict({str(len(up) - 1): head})
         self._divisors = [math.prod(axis) for axis in zip(*encoder.factors, strict=True)]
         _initialise(self)

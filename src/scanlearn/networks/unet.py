@@ -14,13 +14,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from scanlearn.errors import ScanlearnError, unknown
+from scanlearn.networks.conv import BATCH_NORM, CONV, TRANSPOSED
 from scanlearn.networks.decoder import DECODERS, Decoder
 from scanlearn.networks.encoder import ENCODERS, Encoder
 from scanlearn.networks.norm import SplitBatchNorm
 
-_CONV = {2: nn.Conv2d, 3: nn.Conv3d}
-_TRANSPOSED = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
-_NORM = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 _POOL = {2: functional.max_pool2d, 3: functional.max_pool3d}
 
 # The names of the levels, fine to coarse, are the published ones whatever the width.
@@ -34,11 +32,11 @@ class _Unit(nn.Module):
 
     def __init__(self, dims: int, inside: int, outside: int, always_batch_stats: bool, eps: float):
         super().__init__()
-        self.conv1 = _CONV[dims](inside, outside, kernel_size=3, padding=1)
+        self.conv1 = CONV[dims](inside, outside, kernel_size=3, padding=1)
         norm: nn.Module = (
             SplitBatchNorm(outside, always_batch_stats=True, eps=eps)
             if always_batch_stats
-            else _NORM[dims](outside, eps=eps)
+            else BATCH_NORM[dims](outside, eps=eps)
         )
         self.bn1 = norm
 
@@ -66,7 +64,7 @@ class _Up(nn.Module):
     def __init__(self, dims: int, below: int, skip: int, outside: int, upsample: str, *norm: Any):
         super().__init__()
         if upsample == "transpose":
-            self.up_conv: nn.Module = _TRANSPOSED[dims](below, below, kernel_size=2, stride=2)
+            self.up_conv: nn.Module = TRANSPOSED[dims](below, below, kernel_size=2, stride=2)
         else:
             self.up_conv = nn.Upsample(scale_factor=2, mode="nearest")
         self.ops = nn.Sequential(
@@ -82,7 +80,7 @@ class _Up(nn.Module):
 class _Out(nn.Module):
     def __init__(self, dims: int, inside: int, outside: int):
         super().__init__()
-        self.final_conv = _CONV[dims](inside, outside, kernel_size=1)
+        self.final_conv = CONV[dims](inside, outside, kernel_size=1)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.final_conv(x)

@@ -13,11 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from scanlearn.errors import ScanlearnError
+from scanlearn.networks.conv import BATCH_NORM, CONV
 from scanlearn.networks.decoder import DECODERS, Decoder
 from scanlearn.networks.encoder import Encoder
-
-_CONV = {2: nn.Conv2d, 3: nn.Conv3d}
-_NORM = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 
 
 class _Block(nn.Module):
@@ -27,8 +25,8 @@ class _Block(nn.Module):
         super().__init__()
         self.conv1, self.conv2 = (
             nn.Sequential(
-                _CONV[dims](channels, outside, kernel_size=3, padding=1, bias=False),
-                _NORM[dims](outside),
+                CONV[dims](channels, outside, kernel_size=3, padding=1, bias=False),
+                BATCH_NORM[dims](outside),
                 nn.ReLU(inplace=True),
             )
             for channels in (inside, outside)
@@ -67,7 +65,7 @@ class UNetBlocksDecoder(Decoder):
         self.blocks = nn.ModuleList(
             _Block(dims, b + s, outside) for b, s, outside in zip(below, skips, outputs, strict=True)
         )
-        self.segmentation_head = nn.Sequential(_CONV[dims](outputs[-1], out_channels, kernel_size=3, padding=1))
+        self.segmentation_head = nn.Sequential(CONV[dims](outputs[-1], out_channels, kernel_size=3, padding=1))
         self._initialise()
 
     def _initialise(self) -> None:

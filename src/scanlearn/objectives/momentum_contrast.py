@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from scanlearn.networks.network import Network
 from scanlearn.objectives.momentum_keys import MomentumKeys, contrast_logits, enqueue, first_is_right
 from scanlearn.objectives.objective import OBJECTIVES, full_precision
 from scanlearn.objectives.ranks import gather, own_part
@@ -30,31 +29,6 @@ class MomentumContrast(MomentumKeys):
     """
 
     called = "momentum_contrast"
-
-    def __init__(
-        self,
-        network: Network,
-        *,
-        query: str = "query",
-        key: str = "key",
-        head: str = "mlp",
-        hidden: int | None = None,
-        dim: int = 128,
-        queue_size: int = 65536,
-        momentum: float = 0.999,
-        temperature: float = 0.2,
-    ):
-        super().__init__(
-            network,
-            query=query,
-            key=key,
-            head=head,
-            hidden=hidden,
-            dim=dim,
-            queue_size=queue_size,
-            momentum=momentum,
-            temperature=temperature,
-        )
 
     @torch.no_grad()
     def make_keys(self, step: Step) -> tuple[Tensor, Tensor]:

@@ -52,7 +52,7 @@ def projection_head(kind: str, features: int, hidden: int | None, dim: int) -> n
 
 
 class MomentumKeys(Objective):
-    """Base of the objectives with a key network and a queue; subclasses give ``forward``.
+    """Base of the objectives with a key network and a queue; subclasses give ``forward``. The defaults are MoCo v2's.
 
     The key network is a moving average of the query's *parameters*; its batch-norm buffers follow from its own
     batches, and it always normalises by batch statistics (spec_fewshot §2.1, details 1 and 4). The keys' batch is
@@ -79,14 +79,14 @@ class MomentumKeys(Objective):
         self,
         network: Network,
         *,
-        query: str,
-        key: str,
-        head: str,
-        hidden: int | None,
-        dim: int,
-        queue_size: int,
-        momentum: float,
-        temperature: float,
+        query: str = "query",
+        key: str = "key",
+        head: str = "mlp",
+        hidden: int | None = None,
+        dim: int = 128,
+        queue_size: int = 65536,
+        momentum: float = 0.999,
+        temperature: float = 0.2,
     ):
         super().__init__()
         self.query, self.key = query, key

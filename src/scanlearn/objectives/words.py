@@ -10,13 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from scanlearn.errors import ScanlearnError, unknown
-from scanlearn.networks.conv import trusted
+from scanlearn.networks.conv import BATCH_NORM, CONV, trusted
 from scanlearn.networks.network import Network
 from scanlearn.objectives.objective import OBJECTIVES, Objective, full_precision
 from scanlearn.objectives.step import Step
 
-_CONV = {2: nn.Conv2d, 3: nn.Conv3d}
-_NORM = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 HEADS = ("conv", "keras")
 
 
@@ -38,8 +36,8 @@ class WordHead(nn.Module):
     def __init__(self, dims: int, features: int, width: int, classes: int, kind: str):
         super().__init__()
         inside = width if kind == "conv" else features
-        self.conv1 = _CONV[dims](features, inside, kernel_size=3, padding=1)
-        self.bn1 = _NORM[dims](inside) if kind == "conv" else _NORM[dims](inside, eps=1e-3, momentum=0.01)
+        self.conv1 = CONV[dims](features, inside, kernel_size=3, padding=1)
+        self.bn1 = BATCH_NORM[dims](inside) if kind == "conv" else BATCH_NORM[dims](inside, eps=1e-3, momentum=0.01)
         self.fc1 = nn.Linear(inside, classes if kind == "conv" else width)
         self.fc2 = None if kind == "conv" else nn.Linear(width, classes)
         trusted(self)

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from scanlearn.console import warn
+from scanlearn.engine.device import default_device
 from scanlearn.engine.embedding import embed_scans, grid_boxes, scan_batches
-from scanlearn.engine.train import is_image
 from scanlearn.errors import ScanlearnError
 from scanlearn.networks.network import Network
 from scanlearn.randomness import Draws
@@ -25,7 +25,7 @@ from scanlearn.scans.words import open_words
 from scanlearn.study.facts import Facts
 from scanlearn.study.page import Strip, number, percent
 from scanlearn.study.pictures import flat, ratio_of, scan_tiles, tile
-from scanlearn.views.graph import ViewGraph
+from scanlearn.views.graph import ViewGraph, is_image
 from scanlearn.weights.encoder import load_network
 
 SCANS = 4  # shown with their views
@@ -34,11 +34,6 @@ SECONDS = 8.0  # spent on embedding at most, as measured on one batch
 BATCH = 8  # items in one forward pass
 QUERIES, NEIGHBOURS = 6, 5
 AT_LEAST = 3  # patients that each class of a shown label column must have: rarer ones could name a person
-
-
-def device() -> torch.device:
-    """The GPU where there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @dataclass(frozen=True)
@@ -76,7 +71,7 @@ def restored(network: Network, shown: Shown, objective: dict[str, Any]) -> Tenso
     """What the trained network makes of the distorted view, (n, C, *S) in the range of the target."""
     view = shown.views[objective.get("view", "distorted")]
     with torch.no_grad():
-        output = network.restored(view.to(device())).float().cpu()
+        output = network.restored(view.to(default_device())).float().cpu()
     return torch.sigmoid(output) if objective.get("activation", "sigmoid") == "sigmoid" else output
 
 
@@ -124,7 +119,7 @@ def _restoration_words(shown: Shown, output: Tensor, objective: dict[str, Any]) 
 
 def trained_network(facts: Facts) -> Network:
     """The exported network of a run, ready to look with."""
-    network = load_network(facts.run.path).to(device()).eval()
+    network = load_network(facts.run.path).to(default_device()).eval()
     layout = torch.channels_last if network.encoder.spatial_dims == 2 else torch.channels_last_3d  # faster, CPU too
     network.to(memory_format=layout)  # type: ignore[call-overload]
     return network
@@ -157,7 +152,7 @@ def embed_sample(facts: Facts, store: Store, network: Network, target: str | Non
     if scans < min(FEWEST, len(store)):
         return None
     rows = np.sort(order[:scans])
-    features = embed_scans(network.pooled, store, rows, size=size, device=device(), batch_size=BATCH)
+    features = embed_scans(network.pooled, store, rows, size=size, device=default_device(), batch_size=BATCH)
     lengths = np.linalg.norm(features, axis=1, keepdims=True)
     column = target or label_column(store)
     return Sample(
@@ -171,7 +166,7 @@ def embed_sample(facts: Facts, store: Store, network: Network, target: str | Non
 
 @torch.no_grad()
 def _seconds_per_item(network: Network, store: Store, rows: np.ndarray, size: tuple[int, ...]) -> float:
-    _, images = next(scan_batches(store, rows, size, device(), BATCH))
+    _, images = next(scan_batches(store, rows, size, default_device(), BATCH))
     spent = []
     for _ in range(2):  # the first pass also sets things up
         begun = time.perf_counter()

@@ -21,8 +21,7 @@ from scanlearn.study.head import key_figures, sentence
 from scanlearn.study.page import Panel, Strip, render, without_paths
 from scanlearn.study.tables import environment_table, metric_table
 from scanlearn.study.words_page import words_page
-
-EPISODES = "episodes.json"  # what few-shot diagnosis leaves beside its results
+from scanlearn.tasks.fewshot.episodes import FILE as EPISODES
 
 
 def report(run: str | Path, store: str | Path | None = None) -> Path:

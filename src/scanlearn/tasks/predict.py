@@ -13,18 +13,19 @@ from torch import Tensor
 
 from scanlearn.catalog.table import Catalog
 from scanlearn.console import say, track, warn
+from scanlearn.engine.device import default_device
 from scanlearn.engine.embedding import grid_boxes
 from scanlearn.errors import ScanlearnError
 from scanlearn.files import make_folder, replacing
 from scanlearn.scans import intensity
 from scanlearn.scans.conform import Conformed, Grid, conform
 from scanlearn.scans.read import read_scan, write_mask_like
+from scanlearn.scans.resample import resample
 from scanlearn.scans.rows import left_out
 from scanlearn.scans.sources import FileSource
 from scanlearn.tasks.segment import segment_image
 from scanlearn.tasks.trained import Trained, load_trained, probabilities
 from scanlearn.tasks.way_back import WayBack
-from scanlearn.views.crop import resample
 
 
 def predict(run: str | Path, input: str | Path, out: str | Path, *, identifiers: str = "hashed") -> Path:
@@ -39,7 +40,7 @@ def predict(run: str | Path, input: str | Path, out: str | Path, *, identifiers:
 
     Scans that cannot be read are left out, counted by reason and listed.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = default_device()
     trained = load_trained(run, device)
     catalog = Catalog.from_source(input)
     source, out = FileSource(catalog), Path(out)

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
+from scanlearn.engine.device import default_device
 from scanlearn.engine.embedding import embed_scans
 from scanlearn.engine.probes import feature_std, knn_probe, linear_probe, rankme
 from scanlearn.errors import ScanlearnError
@@ -28,7 +28,7 @@ def input_size(run: str | Path, store: Store) -> tuple[int, ...]:
 
 def features_of(run: str | Path, store: Store, rows: np.ndarray, batch_size: int = 64) -> np.ndarray:
     """Pooled features of scans, float32 (n, num_features), by the network saved in ``run``, in evaluation mode."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = default_device()
     network = load_network(run).to(device).eval()
     return embed_scans(network.pooled, store, rows, size=input_size(run, store), device=device, batch_size=batch_size)
 

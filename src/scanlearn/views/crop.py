@@ -11,7 +11,7 @@ from torch import Tensor
 
 from scanlearn.errors import ScanlearnError
 from scanlearn.randomness import Draws
-from scanlearn.scans.resample import resample as resample
+from scanlearn.scans.resample import resample
 from scanlearn.views.op import VIEWS, Op, Params
 
 

@@ -130,3 +130,8 @@ class ViewGraph:
             order += ready
             waiting = [name for name in waiting if name not in ready]
         return order
+
+
+def is_image(name: str) -> bool:
+    """Whether an entry of what a graph gives is a view: the mask and targets ("rotated.quarter_turns") are none."""
+    return name != "mask" and "." not in name

@@ -19,6 +19,7 @@ from scanlearn.files import read_json, write_atomic
 from scanlearn.scans.store import Store
 
 VERSION = 1
+FILE = "episodes.json"  # beside the results
 
 
 @dataclass(frozen=True)

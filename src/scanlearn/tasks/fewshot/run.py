@@ -16,7 +16,7 @@ from scanlearn.files import make_folder
 from scanlearn.scans.store import Store, open_store
 from scanlearn.tasks.bootstrap import PatientBootstrap, estimate
 from scanlearn.tasks.fewshot.classifiers import CLASSIFIERS
-from scanlearn.tasks.fewshot.episodes import Episodes, groups_of, load_episodes
+from scanlearn.tasks.fewshot.episodes import FILE, Episodes, groups_of, load_episodes
 from scanlearn.tasks.fewshot.metrics import FIGURES, judge, summary
 from scanlearn.tasks.fewshot.sampling import draw_episodes
 from scanlearn.tasks.fewshot.sources import check_sources, features_from, short_names
@@ -93,7 +93,7 @@ def fewshot(
         drawn = load_episodes(same_as, store, column)
         _fits(drawn, target, shots, str(same_as))
     make_folder(out)
-    drawn.save(out / "episodes.json")
+    drawn.save(out / FILE)
     results = _facts(drawn, store, list(named), shots, bootstrap, seed) | _compare(
         drawn, store, named, shots, classifiers, bootstrap, seed
     )

@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from scanlearn.engine.device import default_device
 from scanlearn.engine.embedding import embed_scans
 from scanlearn.errors import ScanlearnError
 from scanlearn.networks.network import build_network
-from scanlearn.scans.intensity import to_unit
+from scanlearn.scans.resample import resample
 from scanlearn.scans.store import Store
 from scanlearn.tasks.probe import features_of, input_size
-from scanlearn.views.crop import resample
+from scanlearn.tasks.segment import read_unit
 from scanlearn.weights.encoder import read_card
 
 RANDOM, PIXELS = "random", "pixels"
@@ -36,7 +37,7 @@ def features_from(source: str, like: str, store: Store, rows: np.ndarray, seed: 
 
 def random_features(like: str, store: Store, rows: np.ndarray, seed: int) -> np.ndarray:
     """Features by a fresh network, a function of its architecture and the seed; torch's random state stays."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = default_device()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = build_network(read_card(like)["network"]).to(device).eval()
@@ -46,12 +47,8 @@ def random_features(like: str, store: Store, rows: np.ndarray, seed: int) -> np.
 def pixels_of(store: Store, rows: np.ndarray) -> np.ndarray:
     """float32 (n, channels * side ** D): scans in [0, 1], resized (antialiased) as wholes."""
     size = [SIDES[store.spatial_dims]] * store.spatial_dims
-    found = []
-    for row in rows:
-        raw = torch.from_numpy(store.read([int(row)])[0])[None]
-        low, high = (torch.from_numpy(bound) for bound in store.window([int(row)]))
-        found.append(resample(to_unit(raw, low, high), size).flatten().numpy())
-    return np.stack(found)
+    images = (read_unit(store, int(row), torch.device("cpu")) for row in rows)
+    return np.stack([resample(image[None], size).flatten().numpy() for image in images])
 
 
 def check_sources(sources: list[str]) -> None:
