@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from scanlearn.catalog.splits import pick_labelled
+from scanlearn.catalog.strata import group_strata
 from scanlearn.catalog.table import Catalog
 from scanlearn.errors import ScanlearnError
 
@@ -98,3 +99,13 @@ def test_masks_and_numbers_are_picked_too():
     assert (picked % 4 == 0).all() and len(set(catalog.patients[picked])) == 10
     picked = pick_labelled(catalog, np.arange(200), "label", 25, 0)
     assert np.bincount((numbers[picked] // 40).astype(int)).tolist() == [5] * 5  # five from each fifth
+
+
+def test_uncertain_findings_are_labelled_but_show_no_class():
+    cells = ["?Mass", "?Mass|Edema", "Edema", "none", "", "Mass|-Edema"]
+    catalog = Catalog.from_columns({"scan_id": [str(i) for i in range(6)], "findings": cells})
+    assert sorted(pick_labelled(catalog, np.arange(6), "findings", "all", 0)) == [0, 1, 2, 3, 5]
+    few = pick_labelled(catalog, np.arange(6), "findings", 2, 0)
+    assert 5 in few  # the only scan that shows a mass
+    strata = group_strata(catalog.labels("findings"), np.arange(6), 6)
+    assert strata.tolist() == [2, 0, 0, 2, -1, 1]

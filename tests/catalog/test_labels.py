@@ -75,3 +75,49 @@ def test_multilabel_codes_agree_with_a_plain_loop():
 def test_a_column_without_a_label_has_no_classes():
     labels = read(["", None, "nan"])
     assert (labels.kind, labels.classes) == ("class", []) and not labels.labelled.any()
+
+
+def test_a_sign_says_uncertain_or_absent_and_none_says_that_nothing_was_found():
+    labels = read(["Edema|?Mass|-Hernia", "none", "", "? Mass ", "-Edema", "Hernia"])
+    assert labels.kind == "multilabel" and labels.classes == ["Edema", "Hernia", "Mass"]
+    expected = [[1, 0, -1], [0, 0, 0], [np.nan] * 3, [0, 0, -1], [0, 0, 0], [0, 1, 0]]
+    np.testing.assert_array_equal(labels.codes, np.array(expected, np.float32))
+    assert labels.labelled.tolist() == [True, True, False, True, True, True]
+    assert [v.tolist() for v in labels.shown()] == [[0, 5], [0, 1]]  # what is uncertain is not shown
+
+
+def test_what_is_not_mentioned_can_be_left_unknown():
+    cells = pa.array(["Edema|-Mass", "none", "?Edema", ""])
+    labels = labels_of(cells, "column", unmentioned=np.nan)
+    expected = [[1, 0], [0, 0], [-1, np.nan], [np.nan] * 2]
+    np.testing.assert_array_equal(labels.codes, np.array(expected, np.float32))
+    assert labels.labelled.tolist() == [True, True, True, False]
+    last = labels_of(pa.array(["Edema|Mass", "Mass"]), "column", unmentioned=np.nan)
+    assert last.labelled.tolist() == [True, True]  # the first class alone does not tell
+
+
+def test_a_cell_that_contradicts_itself_is_refused_without_quoting_it():
+    with pytest.raises(ScanlearnError, match="1 different cells of the column 'column' say of one finding") as error:
+        read(["Mass|?Mass", "Mass|Mass", "Edema|-Mass"])
+    assert "Mass" not in str(error.value)
+
+
+def test_a_sign_before_a_number_or_alone_is_part_of_the_word():
+    assert read(["-1|2", "?"], kind="multilabel").classes == ["-1", "2", "?"]
+    assert read(["-1", "2"]).classes == ["-1", "2"]
+    assert read(["?", "a"]).kind == "class" and read(["?a", "a"]).kind == "multilabel"
+    assert read(["-ve", "+ve"]).classes == ["+ve", "-ve"]  # two classes of one column
+
+
+def test_signs_agree_with_a_plain_loop():
+    generator = np.random.default_rng(1)
+    findings, values = ["a", "b", "c"], {"": 1.0, "?": -1.0, "-": 0.0}
+    cells = ["|".join(s + f for f in findings for s in generator.choice(["", "?", "-", "no"], 1) if s != "no") or "none"
+             for _ in range(300)]  # fmt: skip
+    labels = read(cells, kind="multilabel")
+    for cell, codes in zip(cells, labels.codes, strict=True):
+        expected = dict.fromkeys(findings, 0.0)
+        for word in cell.split("|"):
+            if word != "none":
+                expected[word[-1]] = values[word[:-1]]
+        assert codes.tolist() == list(expected.values())

@@ -184,6 +184,16 @@ def test_several_labels_are_judged_one_by_one_on_the_scans_that_have_them():
 
 
 @pytest.mark.parametrize("probe", [knn_probe, linear_probe])
+def test_uncertain_labels_count_like_missing_ones(probe):
+    generator = np.random.default_rng(0)
+    features, patients = generator.standard_normal((60, 4)), np.arange(60)
+    unknown = (features[:, :2] > 0).astype(np.float32)
+    unknown[:9, 1] = np.nan
+    uncertain = np.where(np.isnan(unknown), -1, unknown)
+    assert probe(features, uncertain, patients) == probe(features, unknown, patients)
+
+
+@pytest.mark.parametrize("probe", [knn_probe, linear_probe])
 def test_what_cannot_be_told_is_nan(probe):
     features, codes, patients = clusters(patients=12)
     everything = [

@@ -12,6 +12,8 @@ from scanlearn.errors import ScanlearnError, unknown
 
 KINDS = ("class", "multilabel", "number", "mask")
 MISSING = ("", "nan", "na", "n/a", "null")  # in any case; "None" and "unknown" may be classes and are kept
+NOTHING = "none"  # of a multilabel column: looked at, nothing found
+SIGNED = r"^(?P<sign>[?-])\s*(?P<finding>.*\pL.*)$"  # a number below 0 is no absent finding
 NUMBER_FROM = 21  # distinct numeric values from which a column is a quantity and no list of classes
 
 
@@ -20,7 +22,8 @@ class Labels:
     """One target for N scans.
 
     - ``class``: ``codes`` int64 (N,), an index into ``classes``, -1 where the label is missing.
-    - ``multilabel``: ``codes`` float32 (N, K) of 0 and 1; a missing label is a row of NaN.
+    - ``multilabel``: ``codes`` float32 (N, K) of 1 (present), 0 (absent or not mentioned) and -1 (uncertain, until a
+      policy says what to make of it); a missing label is a row of NaN.
     - ``number``: ``codes`` float64 (N,), NaN where missing; no classes.
     - ``mask``: ``codes`` bool (N,), True where the scan has a mask; no classes.
     """
@@ -36,7 +39,7 @@ class Labels:
             return self.codes >= 0
         if self.kind == "mask":
             return self.codes
-        return ~np.isnan(self.codes if self.codes.ndim == 1 else self.codes[:, :1].reshape(-1))
+        return ~np.isnan(self.codes) if self.codes.ndim == 1 else ~np.isnan(self.codes).all(axis=1)
 
     def shown(self) -> tuple[np.ndarray, np.ndarray]:
         """(row, class) of every class that a scan shows, two int64 arrays sorted by row; none for numbers and masks."""
@@ -47,11 +50,21 @@ class Labels:
         return found[0], found[1]
 
 
-def labels_of(cells: pa.Array, name: str, kind: str | None = None) -> Labels:
+def labels_of(cells: pa.Array, name: str, kind: str | None = None, *, unmentioned: float = 0.0) -> Labels:
     """Read the cells (N,) of the column ``name`` as labels.
 
-    Without ``kind``: a cell like "Effusion|Mass" makes the column multilabel; more than 20 distinct numbers make it a
-    number; everything else is a class. ``kind="class"`` keeps numbers as classes. Classes are sorted, numbers by value.
+    Without ``kind``: a cell like "Effusion|Mass" or "?Mass" makes the column multilabel; more than 20 distinct numbers
+    make it a number; everything else is a class. ``kind="class"`` keeps numbers as classes. Classes are sorted, numbers
+    by value.
+
+    A multilabel cell names findings with "|" between them: ``Mass`` is present, ``?Mass`` uncertain, ``-Mass``
+    explicitly absent. The single word ``none`` says that nothing was found, a blank cell that nobody looked.
+
+    Args:
+        unmentioned: multilabel: the code of a finding that a labelled cell does not name: 0, as in the papers, or NaN.
+
+    Raises:
+        ScanlearnError: an unknown kind, words where numbers were asked for, a cell that says two things of one finding.
     """
     if kind not in (None, "class", "multilabel", "number"):
         raise unknown("kind of labels", str(kind), ("class", "multilabel", "number"))
@@ -59,7 +72,7 @@ def labels_of(cells: pa.Array, name: str, kind: str | None = None) -> Labels:
     if kind is None:
         kind = _guess_kind(words)
     if kind == "multilabel":
-        labels = _multilabel(words)
+        labels = _multilabel(words, name, unmentioned)
         return Labels("multilabel", labels.classes, labels.codes[at])
     if kind == "number":
         numbers = _numbers(words)
@@ -86,7 +99,7 @@ def _distinct(cells: pa.Array) -> tuple[pa.Array, np.ndarray]:
 
 
 def _guess_kind(cells: pa.Array) -> str:
-    if pc.any(pc.match_substring(cells, "|")).as_py():
+    if pc.any(pc.match_substring_regex(cells, r"\||^\?\s*\pL")).as_py():
         return "multilabel"
     numbers = _numbers(cells)
     if numbers is None:
@@ -115,12 +128,24 @@ def _encode(cells: pa.Array) -> tuple[np.ndarray, list[str]]:
     return rank[indices], [found[i] for i in order]
 
 
-def _multilabel(cells: pa.Array) -> Labels:
+def _multilabel(cells: pa.Array, name: str, unmentioned: float) -> Labels:
     parts = pc.split_pattern(cells, "|")
     rows = pc.list_parent_indices(parts).to_numpy()
     words = pc.utf8_trim_whitespace(pc.list_flatten(parts))
-    columns, classes = _encode(pc.if_else(pc.equal(words, ""), pa.scalar(None, pa.string()), words))
-    codes = np.zeros((len(cells), len(classes)), np.float32)
-    codes[rows[columns >= 0], columns[columns >= 0]] = 1
+    said = pc.extract_regex(words, SIGNED)  # null where no sign stands before a name: the finding is present
+    sign = pc.fill_null(pc.struct_field(said, "sign"), "").to_numpy(zero_copy_only=False)
+    words = pc.coalesce(pc.struct_field(said, "finding"), words)
+    columns, classes = _encode(pc.if_else(pc.is_in(words, value_set=pa.array(["", NOTHING])), None, words))
+    named = columns >= 0
+    values = np.select([sign == "?", sign == "-"], [-1.0, 0.0], 1.0).astype(np.float32)
+    codes = np.full((len(cells), len(classes)), unmentioned, np.float32)
+    codes[rows[named], columns[named]] = values[named]
+    contrary = np.unique(rows[named][codes[rows[named], columns[named]] != values[named]])
+    if len(contrary):
+        raise ScanlearnError(
+            f"{len(contrary)} different cells of the column {name!r} say of one finding that it is present and that it is "
+            "not, or is uncertain: leave one of the two words out."
+        )
     codes[pc.is_null(cells).to_numpy(zero_copy_only=False)] = np.nan
+    codes[pc.fill_null(pc.equal(cells, NOTHING), False).to_numpy(zero_copy_only=False)] = 0
     return Labels("multilabel", classes, codes)

@@ -79,9 +79,16 @@ class Catalog:
 
     @classmethod
     def from_source(
-        cls, source: str | Path, *, patient: str | None = None, mask: str | None = None, image: str | None = None
+        cls,
+        source: str | Path,
+        *,
+        patient: str | None = None,
+        mask: str | None = None,
+        image: str | None = None,
+        layout: str | None = None,
+        split: str | None = None,
     ) -> Catalog:
-        """List the scans of a folder, of a table of file names, or of a ``dataset.json``.
+        """List the scans of a folder, of a table of file names, of a ``dataset.json``, or of a known public data set.
 
         Args:
             source: a CSV, TSV or Parquet table with one row for each scan (file names are relative to its folder); an
@@ -91,6 +98,9 @@ class Catalog:
                 over the file names such as "regex:(P[0-9]+)_".
             mask: column with the path of the segmentation mask. In folders, names and grids tell.
             image: column with the path of the scan.
+            layout: the public data set that the folder holds, by name (``catalog.layouts``); "none" reads the folder
+                plainly. Without a word a known data set is recognised, and it is said.
+            split: a published split of that data set, by name; its first without a word, "none" for no split.
 
         Columns that are not named are looked for under their usual names, and what was found is printed.
 
@@ -98,7 +108,7 @@ class Catalog:
         """
         from scanlearn.catalog.source import catalog_of
 
-        return catalog_of(Path(source), patient=patient, mask=mask, image=image)
+        return catalog_of(Path(source), patient=patient, mask=mask, image=image, layout=layout, split=split)
 
     @classmethod
     def from_columns(cls, columns: Mapping[str, Any], patients_known: bool | None = None) -> Catalog:
@@ -220,11 +230,11 @@ class Catalog:
             raise unknown("column", name, self.table.column_names)
         return one_piece(self.table[name])
 
-    def labels(self, name: str, kind: str | None = None) -> Labels:
+    def labels(self, name: str, kind: str | None = None, *, unmentioned: float = 0.0) -> Labels:
         """The labels in column ``name``, or the masks for ``"mask"``; see ``Labels`` for shapes and missing values.
 
         ``kind`` overrules what the cells suggest: "class" keeps numbers such as age as classes. ``dataset``,
-        ``modality`` and ``view`` can be asked for like label columns.
+        ``modality`` and ``view`` can be asked for like label columns. ``unmentioned`` as in ``labels_of``.
         """
         if name in ("mask", "mask_path") and name not in self.label_columns:
             masks = pc.not_equal(self.array("mask_path"), "").to_numpy(zero_copy_only=False)
@@ -234,7 +244,7 @@ class Catalog:
         known = [*self.label_columns, *_DESCRIPTIVE]
         if name not in known:
             raise unknown("label column", name, [*known, "mask"])
-        return labels_of(check_words(self._cells(name)), name, kind)
+        return labels_of(check_words(self._cells(name)), name, kind, unmentioned=unmentioned)
 
     def rows_of(self, scan_ids: Sequence[str]) -> np.ndarray:
         """int64 (n,): the rows of these scans; unknown ones are refused with their number and the first."""

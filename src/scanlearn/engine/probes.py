@@ -85,7 +85,7 @@ def knn_probe(features: Array, codes: Array, patients: Any, k: int = 20, tempera
 
     Args:
         features: (N, d), on any device.
-        codes: int (N,) with -1 for missing, or float (N, K) in {0, 1, NaN} for several labels a scan.
+        codes: int (N,) with -1 for missing, or float (N, K) for several labels a scan: 0, 1, and -1 (uncertain) or NaN.
         patients: (N,) whose scans they are; anything that np.unique takes.
 
     Returns:
@@ -201,9 +201,10 @@ def collapse_warning(measured: dict[str, float]) -> str | None:
 
 
 def _targets(codes: Array) -> tuple[np.ndarray, np.ndarray, bool]:
-    """Targets (n, K) float32 with NaN for missing, which of the N scans have any, and whether labels are several."""
+    """Targets (n, K) float32 with NaN for missing or uncertain, which of the N scans have any, and whether labels are several."""
     values = _numpy(codes, None)
     if values.ndim == 2:
+        values = np.where(values < 0, NAN, values)
         keep = ~np.isnan(values).all(axis=1)
         return values[keep].astype(np.float32), keep, True
     keep = values >= 0
