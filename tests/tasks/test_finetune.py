@@ -10,7 +10,8 @@ from scanlearn.catalog.labels import Labels
 from scanlearn.engine.pretrain import pretrain
 from scanlearn.errors import ScanlearnError
 from scanlearn.scans.store import open_store
-from scanlearn.tasks.finetune import finetune, only_classes
+from scanlearn.tasks.finetune import finetune
+from scanlearn.tasks.targets import only_classes
 from scanlearn.weights.encoder import load_network
 
 FAST = {"steps": 40, "batch_size": 8, "precision": "32-true", "optimizer.lr": 0.01, "log_every": 10}
@@ -155,3 +156,10 @@ def test_a_pretraining_from_weights_that_has_no_checkpoint_is_not_resumed_from_r
         path.unlink()
     with pytest.raises(ScanlearnError, match="begun from moco and stopped before its first checkpoint"):
         pretrain(store, recipe, tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize("mode", ["linear", "frozen"])
+def test_a_task_without_a_mode_refuses_it_instead_of_training_everything(volumes, tmp_path, mode):
+    with pytest.raises(ScanlearnError, match=f"segment trains the whole network: there is no mode {mode}"):
+        finetune(volumes / "store", "segment", init=volumes / "genesis", out=tmp_path / "run", mode=mode)
+    assert not (tmp_path / "run").exists()

@@ -15,7 +15,7 @@ from scanlearn.engine.train import Views
 from scanlearn.errors import ScanlearnError
 from scanlearn.scans.store import Store
 from scanlearn.study.plan import Method, StudyPlan
-from scanlearn.tasks.finetune import default_decoder
+from scanlearn.tasks.kinds import default_decoder
 from scanlearn.weights.encoder import read_card
 
 

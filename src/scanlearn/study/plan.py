@@ -27,7 +27,7 @@ from scanlearn.engine.recipe import parse_settings
 from scanlearn.engine.recipe_file import read_yaml, recipe_names
 from scanlearn.errors import ScanlearnError, unknown
 from scanlearn.files import write_atomic
-from scanlearn.tasks.finetune import MODES, TASKS
+from scanlearn.tasks.kinds import KINDS, MODES, TASKS
 from scanlearn.weights.encoder import TRANSFERS
 
 SCRATCH = "scratch"
@@ -80,7 +80,7 @@ class StudyPlan:
     @property
     def main_figure(self) -> str:
         """The figure that methods are compared by."""
-        return self.figure or {"classify": "auroc", "segment": "dice"}[self.task]
+        return self.figure or KINDS[self.task].figures[0]
 
     def save(self, path: Path) -> None:
         """Write the plan as the YAML file it can be read from."""

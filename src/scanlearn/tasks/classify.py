@@ -1,4 +1,4 @@
-"""Testing a classifier: scores of whole scans, metrics with intervals, a table of predictions."""
+"""Validating and testing a classifier: scores of whole scans, metrics with intervals, a table of predictions."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from torch import Tensor
 
 from scanlearn.catalog.labels import Labels
 from scanlearn.engine.embedding import embed_scans
+from scanlearn.engine.learner import Learner
 from scanlearn.engine.run_folder import RunFolder
 from scanlearn.errors import ScanlearnError
 from scanlearn.files import replacing
 from scanlearn.networks.network import Network
+from scanlearn.objectives.classify import Classify
 from scanlearn.scans.store import Store
 from scanlearn.tasks.classification_metrics import classification_metrics, youden_threshold
 from scanlearn.tasks.trained import probabilities
@@ -98,3 +100,13 @@ def write_predictions(
         tables.append(pa.table(data))
     with replacing(run.path / "predictions.parquet") as temporary:
         pq.write_table(pa.concat_tables(tables), temporary)
+
+
+def classification_loss(
+    learner: Learner, objective: Classify, store: Store, rows: np.ndarray, column: Labels, size: list[int]
+) -> float:
+    """The objective's loss on the mean features of whole scans, with their labels in ``column``."""
+    device = next(learner.parameters()).device
+    features = embed_scans(learner.network.pooled, store, rows, size=size, device=device)
+    logits = objective.head(torch.from_numpy(features).to(device)).float()
+    return float(objective.loss(logits, torch.from_numpy(column.codes[rows]).to(device)))

@@ -20,15 +20,11 @@ from scanlearn.engine.run_folder import RunFolder, run_of, write_json
 from scanlearn.engine.train import Result, Training, train
 from scanlearn.errors import Interrupted, ScanlearnError, unknown
 from scanlearn.scans.store import Store, open_store
-from scanlearn.tasks.classify import test_classifier
 from scanlearn.tasks.frozen import finetune_frozen
-from scanlearn.tasks.segment import test_segmenter
+from scanlearn.tasks.kinds import KINDS, MODES, TASKS
 from scanlearn.tasks.trained import save_head
 from scanlearn.tasks.validation import validation_figure
 from scanlearn.weights.encoder import read_card
-
-TASKS = ("classify", "segment")
-MODES = ("full", "linear", "frozen")
 
 
 def finetune(
@@ -73,6 +69,8 @@ def finetune(
         raise unknown("task", task, TASKS)
     if mode not in MODES:
         raise unknown("mode", mode, MODES)
+    if mode not in KINDS[task].modes:
+        raise ScanlearnError(f"The task {task} trains the whole network: there is no mode {mode} for it, only full.")
     init = str(init)
     source = init if init != "none" else (str(like) if like else None)
     column = target_labels(store, task, target, classes)
@@ -86,9 +84,9 @@ def finetune(
         "seed": seed,
         "labelled_scans": len(rows),
         "labelled_patients": store.catalog.count_patients(rows),
-        "classes": column.classes if task == "classify" else ["background", *store.mask_classes],
+        "classes": KINDS[task].outputs(store, column),
         "multilabel": column.kind == "multilabel",
-        "input_size": list(plan.size or plan.views["image"]["ops"][0]["random_resized_crop"]["size"]),
+        "input_size": input_size(plan),
         "store_settings": store.info["settings"],
         "all_8bit": store.info["intensity"]["all_8bit"],
         "mask_values": store.info["mask_values"],
@@ -97,7 +95,7 @@ def finetune(
         f"{task}: {facts['labelled_scans']} labelled scans of {facts['labelled_patients']} patients, from {facts['init']}."
     )
     check_not_seen(init, store)
-    if task == "classify" and mode == "frozen":
+    if mode == "frozen":
         results = finetune_frozen(store, init, column, rows, Path(out), facts, plan)
     else:
         results = _train_and_test(store, task, column, rows, plan, Path(out), facts, init, seed, resume, workers)
@@ -120,8 +118,7 @@ def _train_and_test(
 ) -> dict[str, Any]:
     training = Training(
         rows=rows,
-        labels=column.codes if task == "classify" else None,
-        masks=task == "segment",
+        **KINDS[task].supervision(column),
         parts={"fine-tuning": rows, "val": np.asarray(store.splits["val"]), "test": np.asarray(store.splits["test"])},
         notes={"task": task, "init": facts["init"]},
     )
@@ -144,11 +141,7 @@ def _test(
     head = result.learner.objectives[task].eval()
     device = next(network.parameters()).device
     with torch.no_grad():
-        tested = (
-            test_classifier(network, head, store, column, facts, run, device)
-            if task == "classify"
-            else test_segmenter(network, store, facts, run, device)
-        )
+        tested = KINDS[task].test(network, head, store, column, facts, run, device)
     results = {**facts, "steps": result.steps, **tested}
     if result.stopping is not None:
         results["stopping"] = result.stopping
@@ -157,36 +150,8 @@ def _test(
 
 
 def target_labels(store: Store, task: str, target: str | None, classes: list[str] | None = None) -> Labels:
-    """The labels to learn, of some classes or all; for segment, which scans have a mask."""
-    if task == "segment":
-        if not store.has_masks:
-            raise ScanlearnError(f"{store.path.name} holds no masks: prepare it from a source with a mask column.")
-        return Labels("mask", [], np.asarray(store.masked))
-    if target is None:
-        columns = ", ".join(store.catalog.label_columns) or "none"
-        raise ScanlearnError(f"Say which label column to learn with --target; the store has: {columns}.")
-    labels = store.catalog.labels(target)
-    if labels.kind not in ("class", "multilabel"):
-        raise ScanlearnError(f"The column {target!r} holds a {labels.kind}; classification needs classes.")
-    return labels if classes is None else only_classes(labels, classes)
-
-
-def only_classes(labels: Labels, classes: list[str]) -> Labels:
-    """The same labels for some classes, renumbered in the given order.
-
-    Where a scan may have several labels, one that has none of these is labelled all the same: it has none of them.
-    """
-    if labels.kind not in ("class", "multilabel") or len(classes) < 2:
-        raise ScanlearnError("classes takes two or more classes of a label column.")
-    for name in classes:
-        if name not in labels.classes:
-            raise unknown("class", name, labels.classes)
-    if labels.kind == "multilabel":
-        return Labels("multilabel", list(classes), labels.codes[:, [labels.classes.index(name) for name in classes]])
-    table = np.full(len(labels.classes) + 1, -1, np.int64)  # the last entry serves missing labels, -1
-    for code, name in enumerate(classes):
-        table[labels.classes.index(name)] = code
-    return Labels("class", list(classes), table[labels.codes])
+    """The labels that the task learns, of some classes or all."""
+    return KINDS[task].labels(store, target, classes)
 
 
 def choose_rows(store: Store, column: Labels, labels: int | str, seed: int) -> np.ndarray:
@@ -220,32 +185,25 @@ def fill_in(
         override(data, key, value)
     if "steps" in settings and "epochs" not in settings:
         data["epochs"] = None  # who asks for steps means steps, also where the recipe counts passes over the data
-    classes = len(column.classes) if task == "classify" else len(store.mask_classes) + 1
-    data["objectives"][task] |= {
-        "classes": classes,
-        **({"multilabel": column.kind == "multilabel"} if task == "classify" else {}),
-    }
-    set_size(data, task, size, store.spatial_dims)
     network = dict(data["network"])
     if isinstance(network["encoder"], str):
         network["encoder"] = {"name": network["encoder"]}
-    if task == "classify":
-        network["decoder"] = None
-        network["freeze_encoder"] = mode == "linear"
-    else:
-        decoder = network.get("decoder") or default_decoder(network["encoder"]["name"])
-        network["decoder"] = {**({"name": decoder} if isinstance(decoder, str) else decoder), "out_channels": classes}
     network["batch_norm"] = "local"
     data["network"] = network
+    KINDS[task].fill_in(data, KINDS[task].outputs(store, column), column, mode)
+    set_size(data, size, store.spatial_dims)
     return parse_recipe(data)
 
 
-def default_decoder(encoder: str) -> str:
-    """What segments after an encoder that comes without a decoder."""
-    return "unet" if encoder == "unet" else "unet_blocks"
+def input_size(plan: Recipe) -> list[int]:
+    """What the network sees of a scan, voxels along each axis: a patch, or what the views crop to."""
+    if plan.size:
+        return list(plan.size)
+    crops = [op["random_resized_crop"] for op in plan.views["image"]["ops"] if "random_resized_crop" in op]
+    return list(crops[0]["size"])
 
 
-def set_size(data: dict[str, Any], task: str, size: Any, spatial_dims: int) -> None:
+def set_size(data: dict[str, Any], size: Any, spatial_dims: int) -> None:
     """2D classification crops to the network's size; everything else reads patches of that size."""
     if size is None:
         return
@@ -295,12 +253,7 @@ def check_not_seen(init: str, store: Store) -> None:
 def show(results: dict[str, Any]) -> None:
     """The main figures, with their intervals."""
     test = results["test"]
-    names = (
-        ("auroc", "ap", "accuracy", "sensitivity", "specificity")
-        if results["task"] == "classify"
-        else ("dice", "iou", "hd95")
-    )
-    for name in names:
+    for name in KINDS[results["task"]].figures:
         figure = test["macro"][name]
         say(f"  {name:12} {figure['value']:.3f}  (95 % interval {figure['low']:.3f} to {figure['high']:.3f})")
     say(f"  on {test['cases']} scans of {test['patients']} held-out patients; patients resampled for the interval")

@@ -1,4 +1,5 @@
-"""Testing a segmenter: sliding windows over whole scans, overlap and surface distance of each case, pictures of some."""
+"""Validating and testing a segmenter: sliding windows over whole scans, overlap and surface distance of each case,
+pictures of some."""
 
 from __future__ import annotations
 
@@ -9,17 +10,23 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from scanlearn.catalog.labels import Labels
 from scanlearn.console import track
+from scanlearn.engine.learner import Learner
 from scanlearn.engine.run_folder import RunFolder
 from scanlearn.files import replacing
 from scanlearn.networks.network import Network
+from scanlearn.objectives.segment import Segment
 from scanlearn.scans.intensity import to_unit
 from scanlearn.scans.store import Store
+from scanlearn.tasks.bootstrap import ratio
 from scanlearn.tasks.segmentation_metrics import segmentation_case, segmentation_metrics
 from scanlearn.tasks.sliding import sliding_window_logits
 
+OVERLAP = 0.25  # of neighbouring windows in a validation; the test takes one half, at three times the cost in 3D
 SHOWN = 8  # cases kept as pictures: the worst and the best
 
 
@@ -37,14 +44,20 @@ def read_unit(store: Store, row: int, device: torch.device) -> Tensor:
 
 
 def test_segmenter(
-    network: Network, store: Store, facts: dict[str, Any], run: RunFolder, device: torch.device
+    network: Network,
+    objective: Any,
+    store: Store,
+    column: Labels,
+    facts: dict[str, Any],
+    run: RunFolder,
+    device: torch.device,
 ) -> dict[str, Any]:
     """Segment every masked scan of the test part once.
 
     Writes cases.parquet (scan_id and figures of each case) and examples.npz (slices through the worst and best cases).
     """
     rows = np.asarray(store.splits["test"])
-    rows = rows[np.asarray(store.masked)[rows]]
+    rows = rows[column.labelled[rows]]
     classes = {name: i + 1 for i, name in enumerate(store.mask_classes)}
     cases, slices = [], []
     for row in track(rows, len(rows), "testing"):
@@ -93,3 +106,27 @@ def keep_examples(run: RunFolder, rows: np.ndarray, cases: list[dict[str, np.nda
         data |= {f"row_{i}": np.array(rows[case]), f"dice_{i}": np.array(dice[case])}
     with replacing(run.path / "examples.npz") as temporary:
         np.savez_compressed(temporary, **data)  # type: ignore[arg-type]
+
+
+def segmentation_loss(
+    learner: Learner, objective: Segment, store: Store, rows: np.ndarray, column: Labels, size: list[int]
+) -> float:
+    """The objective's loss with the validation scans as one batch: the Dice of all their voxels, or the mean over scans
+    where the objective counts each sample (``batch_dice`` false), and the mean cross-entropy of a voxel."""
+    device = next(learner.parameters()).device
+    overlap, total = np.zeros((len(rows), objective.classes - 1)), np.zeros((len(rows), objective.classes - 1))
+    entropy, voxels = 0.0, 0
+    for i, row in enumerate(rows):
+        image = read_unit(store, int(row), device)
+        logits = sliding_window_logits(learner.network, None, image[None], size, OVERLAP)
+        mask = torch.from_numpy(store.read_masks([int(row)])[0]).to(device).long()[None]
+        for k, found in enumerate(torch.softmax(logits, dim=1)[0, 1:]):
+            truth = mask[0] == k + 1
+            overlap[i, k] = float((found * truth).sum(dtype=torch.float64))
+            total[i, k] = float(found.sum(dtype=torch.float64) + truth.sum())
+        entropy += float(F.cross_entropy(logits, mask, reduction="sum"))
+        voxels += mask.numel()
+    if objective.batch_dice:
+        overlap, total = overlap.sum(0), total.sum(0)
+    dice = ratio(2 * overlap + objective.smooth, total + objective.smooth)
+    return float(objective.dice * (1 - dice).mean() + objective.cross_entropy * entropy / voxels)

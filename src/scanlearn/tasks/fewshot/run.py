@@ -20,7 +20,7 @@ from scanlearn.tasks.fewshot.episodes import FILE, Episodes, groups_of, load_epi
 from scanlearn.tasks.fewshot.metrics import FIGURES, judge, summary
 from scanlearn.tasks.fewshot.sampling import draw_episodes
 from scanlearn.tasks.fewshot.sources import check_sources, features_from, short_names
-from scanlearn.tasks.finetune import only_classes
+from scanlearn.tasks.targets import only_classes
 
 CHUNK = 2**23  # numbers gathered at a time: 64 MB of float64
 

@@ -1,0 +1,88 @@
+"""The tasks that a network can be fine-tuned for, and all that differs between them, as one table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from scanlearn.catalog.labels import Labels
+from scanlearn.scans.store import Store
+from scanlearn.tasks.classify import classification_loss, test_classifier
+from scanlearn.tasks.segment import segmentation_loss, test_segmenter
+from scanlearn.tasks.targets import class_labels, mask_labels
+
+MODES = ("full", "linear", "frozen")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One task.
+
+    Attributes:
+        wanted: what a scan must have to be learned from, in one word.
+        modes: those of ``MODES`` that it can be trained in.
+        figures: names of the figures that are said at the end, under ``results["test"]["macro"]``; studies compare by
+            the first unless told otherwise.
+        labels: (store, target, classes) -> the labels to learn; ``labelled`` says which scans have one.
+        outputs: (store, labels) -> what the network tells apart, in order.
+        fill_in: (recipe as data, outputs, labels, mode): writes the objective and the network that follow from them.
+        supervision: labels -> the fields of ``Training`` that hand them to the objective.
+        test: (network, objective, store, labels, facts, run, device) -> ``{"test": metrics, ...}``; writes its tables.
+        loss: (learner, objective, store, rows, labels, input size) -> what validations go by, lower is better.
+    """
+
+    wanted: str
+    modes: tuple[str, ...]
+    figures: tuple[str, ...]
+    labels: Callable[[Store, str | None, list[str] | None], Labels]
+    outputs: Callable[[Store, Labels], list[str]]
+    fill_in: Callable[[dict[str, Any], list[str], Labels, str], None]
+    supervision: Callable[[Labels], dict[str, Any]]
+    test: Callable[..., dict[str, Any]]
+    loss: Callable[..., float]
+
+
+def default_decoder(encoder: str) -> str:
+    """What segments after an encoder that comes without a decoder."""
+    return "unet" if encoder == "unet" else "unet_blocks"
+
+
+def _fill_in_classifier(data: dict[str, Any], outputs: list[str], labels: Labels, mode: str) -> None:
+    data["objectives"]["classify"] |= {"classes": len(outputs), "multilabel": labels.kind == "multilabel"}
+    data["network"] |= {"decoder": None, "freeze_encoder": mode == "linear"}
+
+
+def _fill_in_segmenter(data: dict[str, Any], outputs: list[str], labels: Labels, mode: str) -> None:
+    data["objectives"]["segment"] |= {"classes": len(outputs)}
+    network = data["network"]
+    decoder = network.get("decoder") or default_decoder(network["encoder"]["name"])
+    settings = {"name": decoder} if isinstance(decoder, str) else decoder
+    network["decoder"] = {**settings, "out_channels": len(outputs)}
+
+
+KINDS: dict[str, Kind] = {
+    "classify": Kind(
+        wanted="label",
+        modes=MODES,
+        figures=("auroc", "ap", "accuracy", "sensitivity", "specificity"),
+        labels=class_labels,
+        outputs=lambda store, labels: labels.classes,
+        fill_in=_fill_in_classifier,
+        supervision=lambda labels: {"labels": labels.codes},
+        test=test_classifier,
+        loss=classification_loss,
+    ),
+    "segment": Kind(
+        wanted="mask",
+        modes=("full",),
+        figures=("dice", "iou", "hd95"),
+        labels=mask_labels,
+        outputs=lambda store, labels: ["background", *store.mask_classes],
+        fill_in=_fill_in_segmenter,
+        supervision=lambda labels: {"masks": True},
+        test=test_segmenter,
+        loss=segmentation_loss,
+    ),
+}
+TASKS = tuple(KINDS)

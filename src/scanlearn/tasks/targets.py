@@ -1,0 +1,45 @@
+"""What a fine-tuning learns: a label column, some classes of it, or which scans have a mask."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from scanlearn.catalog.labels import Labels
+from scanlearn.errors import ScanlearnError, unknown
+from scanlearn.scans.store import Store
+
+
+def class_labels(store: Store, target: str | None, classes: list[str] | None) -> Labels:
+    """The classes of a label column, all or some; a column of other things is refused."""
+    if target is None:
+        columns = ", ".join(store.catalog.label_columns) or "none"
+        raise ScanlearnError(f"Say which label column to learn with --target; the store has: {columns}.")
+    labels = store.catalog.labels(target)
+    if labels.kind not in ("class", "multilabel"):
+        raise ScanlearnError(f"The column {target!r} holds a {labels.kind}; classification needs classes.")
+    return labels if classes is None else only_classes(labels, classes)
+
+
+def only_classes(labels: Labels, classes: list[str]) -> Labels:
+    """The same labels for some classes, renumbered in the given order.
+
+    Where a scan may have several labels, one that has none of these is labelled all the same: it has none of them.
+    """
+    if labels.kind not in ("class", "multilabel") or len(classes) < 2:
+        raise ScanlearnError("classes takes two or more classes of a label column.")
+    for name in classes:
+        if name not in labels.classes:
+            raise unknown("class", name, labels.classes)
+    if labels.kind == "multilabel":
+        return Labels("multilabel", list(classes), labels.codes[:, [labels.classes.index(name) for name in classes]])
+    table = np.full(len(labels.classes) + 1, -1, np.int64)  # the last entry serves missing labels, -1
+    for code, name in enumerate(classes):
+        table[labels.classes.index(name)] = code
+    return Labels("class", list(classes), table[labels.codes])
+
+
+def mask_labels(store: Store, target: str | None, classes: list[str] | None) -> Labels:
+    """Which scans have a mask."""
+    if not store.has_masks:
+        raise ScanlearnError(f"{store.path.name} holds no masks: prepare it from a source with a mask column.")
+    return Labels("mask", [], np.asarray(store.masked))
