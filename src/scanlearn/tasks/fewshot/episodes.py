@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from scanlearn.catalog.groups import first_seen, patient_groups
 from scanlearn.catalog.labels import Labels
 from scanlearn.errors import ScanlearnError
 from scanlearn.files import read_json, write_atomic
+from scanlearn.scans.episodes import groups_of
 from scanlearn.scans.store import Store
 
 VERSION = 1
@@ -135,11 +135,6 @@ def check(episodes: Episodes, store: Store, column: Labels) -> None:
     query = (group[rows] + base)[rows >= 0]
     if np.isin(query, support).any():
         raise ScanlearnError("An episode has a patient in both its support and its query; draw new ones.")
-
-
-def groups_of(store: Store) -> np.ndarray:
-    """int64 (N,): the patient of each scan, those who share a file taken together; numbered as they first appear."""
-    return first_seen(patient_groups(store.catalog).of_row)
 
 
 def padded(lists: Any) -> np.ndarray:

@@ -13,10 +13,11 @@ from scanlearn.console import say, warn
 from scanlearn.engine.run_folder import write_json
 from scanlearn.errors import ScanlearnError, unknown
 from scanlearn.files import make_folder
+from scanlearn.scans.episodes import groups_of
 from scanlearn.scans.store import Store, open_store
 from scanlearn.tasks.bootstrap import PatientBootstrap, estimate
 from scanlearn.tasks.fewshot.classifiers import CLASSIFIERS
-from scanlearn.tasks.fewshot.episodes import FILE, Episodes, groups_of, load_episodes
+from scanlearn.tasks.fewshot.episodes import FILE, Episodes, load_episodes
 from scanlearn.tasks.fewshot.metrics import FIGURES, judge, summary
 from scanlearn.tasks.fewshot.sampling import draw_episodes
 from scanlearn.tasks.fewshot.sources import check_sources, features_from, short_names
