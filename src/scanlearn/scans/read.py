@@ -9,13 +9,15 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from scanlearn.catalog.mask_cells import RunLengths, United, parsed
 from scanlearn.errors import FileError, ScanlearnError
+from scanlearn.scans import run_lengths
 from scanlearn.scans.dicom import read_dicom_header, read_dicom_scan
 from scanlearn.scans.formats.limits import byte_limit, check_size
 from scanlearn.scans.formats.quiet import quiet, reason_of
 from scanlearn.scans.formats.raw import head
 from scanlearn.scans.formats.scan import Scan
-from scanlearn.scans.geometry import same_grid, swap_first_axes
+from scanlearn.scans.geometry import same_grid, swap_first_axes, unlocated
 
 __all__ = ["Scan", "files_of", "read_header", "read_mask", "read_scan", "write_mask_like"]
 
@@ -47,8 +49,12 @@ def read_header(path: str | Path | Sequence[str | Path], *, limit_bytes: int | N
 def read_mask(path: str | Path, *, limit_bytes: int | None = None) -> Scan:
     """Read a mask: array (1, *S) uint8 of class numbers, 0 = background.
 
-    Palette images give their indices. A 2D mask of black and white (0 and 255) becomes 0 and 1.
+    Palette images give their indices. A 2D mask of black and white (0 and 255) becomes 0 and 1. What a cell of
+    ``mask_path`` may say instead of a path (``catalog.mask_cells``) is read too.
     """
+    derived = parsed(str(path))
+    if derived is not None:
+        return _read_derived(derived, limit_bytes)
     (path,), limit = _as_paths(path), byte_limit(limit_bytes)
     scan = _guarded([path], lambda: _read_indices(path, limit))
     array = scan.array
@@ -64,11 +70,29 @@ def read_mask(path: str | Path, *, limit_bytes: int | None = None) -> Scan:
     return Scan(small, scan.affine, scan.modality, str(path), scan.located)
 
 
+def _read_derived(cell: United | RunLengths, limit_bytes: int | None) -> Scan:
+    """The mask that several files or a row of a table make."""
+    if isinstance(cell, RunLengths):
+        check_size(Path(cell.table), cell.shape, 1, byte_limit(limit_bytes))
+        array = run_lengths.read(cell.table, cell.name, cell.shape)[None]
+        return Scan(array, unlocated((1.0, 1.0)), source=cell.table, located=False)
+    first, *others = (read_mask(file, limit_bytes=limit_bytes) for file in cell.files)
+    for other in others:
+        if other.shape != first.shape:
+            raise FileError(other.source, f"is a part of a mask {first.shape}, but has {other.shape} pixels.")
+        first.array = np.maximum(first.array, other.array)
+    return first
+
+
 def files_of(path: str | Path) -> list[Path]:
     """Every file that a scan is made of: header and voxels of a pair, all files of an OME-Zarr folder, else itself.
 
     The headers of two scans may be equal while their voxels differ. A pair that cannot be read counts as its one file.
+    A mask that several files make (``catalog.mask_cells``) has all of them, one from a table has the table.
     """
+    derived = parsed(str(path))
+    if derived is not None:
+        return [Path(derived.table)] if isinstance(derived, RunLengths) else [Path(file) for file in derived.files]
     path = Path(path)
     if path.is_dir():
         return sorted(file for file in path.rglob("*") if file.is_file())

@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from scanlearn.catalog.mask_cells import RunLengths, parsed
 from scanlearn.catalog.table import SPLITS, Catalog
 from scanlearn.errors import ScanlearnError, unknown
+from scanlearn.scans import run_lengths
 from scanlearn.scans.dicom import to_grey
 from scanlearn.scans.read import Scan, files_of, read_header, read_mask, read_scan
 
@@ -46,7 +48,10 @@ class FileRows:
         return digest_of(self._paths[row])
 
     def mask_digest(self, row: int) -> str:
-        """sha256 of the mask's file, "" without one."""
+        """sha256 of the mask's file or of its run lengths, "" without one."""
+        cell = parsed(self._masks[row])
+        if isinstance(cell, RunLengths):
+            return run_lengths.digest(cell.table, cell.name)
         return digest_of([self._masks[row]]) if self._masks[row] else ""
 
     def file(self, row: int) -> str:
@@ -55,7 +60,9 @@ class FileRows:
 
     def files(self, row: int) -> list[str]:
         """Every path of the scan and of its mask."""
-        return [*self._paths[row], *filter(None, [self._masks[row]])]
+        mask = self._masks[row]
+        masks = [mask] if mask and parsed(mask) is None else map(str, files_of(mask)) if mask else ()
+        return [*self._paths[row], *masks]
 
     def state(self, row: int) -> list[tuple[int, int]]:
         """(bytes, time of the last change in ns) of every file; (-1, 0) for one that is not there."""
@@ -159,6 +166,8 @@ def source_of(
     patient: str | None = None,
     mask: str | None = None,
     image: str | None = None,
+    layout: str | None = None,
+    split: str | None = None,
     limit_bytes: int | None = None,
 ) -> FileSource | ArraySource:
     """Open what a person names: a catalogue, a folder, a table of files, or an .npz file.
@@ -173,7 +182,8 @@ def source_of(
     inside = sorted(path.glob("*.npz")) if path.is_dir() else []
     if len(inside) == 1 and not any(p.is_dir() for p in path.iterdir()):
         return ArraySource(inside[0], patient=patient, mask=mask, image=image)
-    return FileSource(Catalog.from_source(path, patient=patient, mask=mask, image=image), limit_bytes)
+    named = {"patient": patient, "mask": mask, "image": image, "layout": layout, "split": split}
+    return FileSource(Catalog.from_source(path, **named), limit_bytes)
 
 
 def digest_of(paths: Sequence[str]) -> str:
