@@ -15,6 +15,7 @@ from scanlearn.engine.run_folder import RunFolder
 from scanlearn.engine.train import Result, Training, total_steps, train
 from scanlearn.engine.validation import words_figure
 from scanlearn.errors import ScanlearnError
+from scanlearn.scans.sampling import shares_of
 from scanlearn.scans.store import Store, open_store
 from scanlearn.scans.words import Words, open_words
 
@@ -58,7 +59,11 @@ def pretrain(
     fit_to_store(recipe, store)
     table = words_of(recipe, store, RunFolder(out), words, part, resume)
     rows = rows_of(store, part) if table is None else table.patches().rows
-    training = Training(rows=rows, parts=parts_in_play(store, part), words=table)
+    parts = parts_in_play(store, part)
+    if recipe.sampling is not None:
+        rows, _ = shares_of(store.catalog, rows, recipe.sampling)
+        parts["pre-training"] = rows  # a data set of weight 0 is not seen
+    training = Training(rows=rows, parts=parts, words=table)
     steps = total_steps(recipe, len(training.rows))
     if recipe.epochs is not None and recipe.stages:
         recipe.stages = stretched(recipe.stages, steps)
@@ -107,6 +112,8 @@ def words_of(
 
     A run that is resumed has its own copy; one that is given again must be the same.
     """
+    if recipe.patches == "words" and recipe.sampling is not None:
+        raise ScanlearnError("Crops of words are drawn equally often: leave sampling out.")
     if recipe.patches != "words":
         if words is not None:
             raise ScanlearnError(f"Recipe {recipe.name!r} reads random patches and takes no words: leave --words out.")

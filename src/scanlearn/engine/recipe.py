@@ -121,6 +121,9 @@ class Recipe:
     stopping: StoppingSettings = field(default_factory=StoppingSettings)
     clip_norm: float | None = None
     foreground: float = 0.0  # share of patches centred on a labelled voxel
+    # {column: {word: weight}}, such as {dataset: {lidc: 1, deeplesion: 1}}: the part of all samples that scans with this
+    # word get, however many they are; 0 leaves them out. null: every scan equally often.
+    sampling: dict[str, dict[str, float]] | None = None
     stages: list[Stage] = field(default_factory=list)
     monitor: MonitorSettings = field(default_factory=MonitorSettings)
     precision: str = "auto"  # auto | 32-true | bf16-mixed | 16-mixed

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ from scanlearn.networks.network import Network
 from scanlearn.randomness import Draws
 from scanlearn.scans.intensity import to_unit
 from scanlearn.scans.loader import Loader
+from scanlearn.scans.sampling import shares_of
 from scanlearn.scans.store import Store
 from scanlearn.scans.words import Words, copy_words
 from scanlearn.views.graph import ViewGraph, is_image
@@ -129,7 +130,9 @@ def _train(
     validate: Validate | None,
 ) -> Result:
     # ---------------------------------------------------------------- the same run as before?
-    steps = total_steps(recipe, len(training.rows))
+    rows, shares = shares_of(store.catalog, training.rows, recipe.sampling)
+    training = replace(training, rows=rows)
+    steps = total_steps(recipe, len(rows))
     facts = facts_of(store, training.rows, fabric, seed, init)
     begun = resume and bool(checkpoints(run.checkpoints))  # killed before its first checkpoint, a run begins again
     if resume and fabric.is_global_zero:
@@ -189,6 +192,7 @@ def _train(
             foreground=recipe.foreground,
             labels=training.labels,
             patches=training.words.patches() if training.words else None,
+            shares=shares,
         )
 
     # ---------------------------------------------------------------- the loop

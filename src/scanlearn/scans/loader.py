@@ -6,7 +6,7 @@ import multiprocessing
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,9 +14,10 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from scanlearn.errors import ScanlearnError
-from scanlearn.randomness import Draws, permutation
+from scanlearn.randomness import Draws
 from scanlearn.scans.places import surround, surroundings
 from scanlearn.scans.resample import resample
+from scanlearn.scans.sampling import SharedWalk, Shares, Walk
 from scanlearn.scans.store import Box, Store
 from scanlearn.scans.words import Patches
 
@@ -29,7 +30,8 @@ class Loader:
     """Iterate over the batches of steps ``start`` to ``stop - 1``.
 
     The sample at position p of the global batch of step s is number t = s * batch_size + p of an endless walk over
-    ``rows``, each pass in a new order. It does not depend on workers, ranks or where the walk was entered.
+    ``rows``, each pass in a new order; with ``shares`` each group of rows is walked over at its own pace. It does not
+    depend on workers, ranks or where the walk was entered.
 
     Args:
         store, rows: what to walk over.
@@ -42,6 +44,7 @@ class Loader:
         labels: array indexed by row.
         patches: boxes to read instead of random ones, one for each entry of ``rows``; the walk is then over them. Where
             a box has another size than ``size`` it is resampled to it, and ``image`` is float32.
+        shares: the part of all samples that each group of ``rows`` gets; None: every row equally often.
 
     Each batch is a dict with, for the n samples of this rank:
         ``step`` int; ``position`` int64 (n,) in the global batch; ``row`` int64 (n,); ``image`` (n, C, *size) in the
@@ -66,6 +69,7 @@ class Loader:
         foreground: float = 0.0,
         labels: np.ndarray | None = None,
         patches: Patches | None = None,
+        shares: Shares | None = None,
     ):
         rows = np.asarray(rows, dtype=np.int64)
         size = None if size is None else tuple(int(n) for n in size)
@@ -75,7 +79,7 @@ class Loader:
         self.start, self.stop, self.workers = start, stop, workers
         share = batch_size // world_size
         positions = np.arange(rank * share, (rank + 1) * share)
-        self.steps = Steps(store, rows, size, batch_size, positions, seed, masks, foreground, labels, patches)
+        self.steps = Steps(store, rows, size, batch_size, positions, seed, masks, foreground, labels, patches, shares)
 
     def __len__(self) -> int:
         return max(self.stop - self.start, 0)
@@ -129,10 +133,12 @@ class Steps(Dataset[Batch]):
         foreground: float,
         labels: np.ndarray | None,
         patches: Patches | None = None,
+        shares: Shares | None = None,
     ):
         self.store, self.rows, self.size, self.batch_size, self.positions = store, rows, size, batch_size, positions
         self.seed, self.masks, self.foreground, self.labels = seed, masks, foreground, labels
         self.patches = patches
+        self.walk: Walk | SharedWalk = Walk(len(rows), seed) if shares is None else SharedWalk(shares, seed)
         # Told by the whole table, so that every batch has the same type.
         self.resampled = patches is not None and bool((patches.sides != np.array(size)).any())
 
@@ -169,13 +175,7 @@ class Steps(Dataset[Batch]):
 
     def items_at(self, step: int) -> np.ndarray:
         """int64 (n,): which entries of ``rows`` are visited at this step."""
-        times = step * self.batch_size + self.positions
-        count = len(self.rows)
-        items = np.empty(len(times), np.int64)
-        for epoch in np.unique(times // count):
-            now = times // count == epoch
-            items[now] = _order(self.seed, int(epoch), count)[times[now] % count]
-        return items
+        return self.walk.items(step * self.batch_size + self.positions)
 
     def _boxes(self, step: int, items: np.ndarray) -> list[Box] | None:
         if self.patches is not None:
@@ -208,11 +208,6 @@ class Steps(Dataset[Batch]):
             starts = np.where((wanted & found)[:, None], centred, starts)
         starts = np.where(slack < 0, slack // 2, starts)
         return [(start, start + size) for start in starts]
-
-
-@lru_cache(maxsize=4)
-def _order(seed: int, epoch: int, count: int) -> np.ndarray:
-    return permutation(seed, epoch, count)
 
 
 def _begin_worker(variables: dict[str, str], worker: int) -> None:
