@@ -11,6 +11,7 @@ from scanlearn.catalog.dataset_json import read_dataset_json
 from scanlearn.catalog.decathlon import catalog_of_datalist, is_datalist
 from scanlearn.catalog.files import is_dicom, is_zarr, suffix_of
 from scanlearn.catalog.folder import catalog_of_files
+from scanlearn.catalog.layouts.known import NONE, catalog_of_layout, recognise
 from scanlearn.catalog.listing import list_folder
 from scanlearn.catalog.nnunet import catalog_of_nnunet, is_nnunet
 from scanlearn.catalog.patients import FOLDER, is_column
@@ -20,12 +21,23 @@ from scanlearn.console import say
 from scanlearn.errors import ScanlearnError
 
 
-def catalog_of(source: Path, *, patient: str | None, mask: str | None, image: str | None) -> Catalog:
-    """``Catalog.from_source``: what holds a list of scans is read as one, any other folder is listed."""
+def catalog_of(
+    source: Path,
+    *,
+    patient: str | None = None,
+    mask: str | None = None,
+    image: str | None = None,
+    layout: str | None = None,
+    split: str | None = None,
+) -> Catalog:
+    """``Catalog.from_source``: a known data set, else what holds a list of scans, any other folder is listed."""
     source = source.expanduser().absolute()
     asked = Asked(image, patient, mask)
     if not source.exists():
         raise ScanlearnError(f"There is no file or folder {source}; give a folder of scans or a table of file names.")
+    known = _known(source, asked, layout, split)
+    if known is not None:
+        return known
     if source.is_dir() and not is_zarr(source):
         return _of_folder(source, asked)
     if source.is_file() and is_table(source):
@@ -43,6 +55,23 @@ def catalog_of(source: Path, *, patient: str | None, mask: str | None, image: st
     if not suffix_of(source.name) and not is_dicom(source):
         raise ScanlearnError(f"{source} is neither a scan nor a table (tables end in {', '.join(TABLE_SUFFIXES)}).")
     return catalog_of_files(source.parent, [source.name], None if patient == FOLDER else patient)
+
+
+def _known(source: Path, asked: Asked, layout: str | None, split: str | None) -> Catalog | None:
+    """The catalogue of a public data set that has a layout, asked for by name or recognised; None for all others."""
+    if layout not in (None, NONE):
+        if asked != Asked():
+            raise ScanlearnError(
+                f"The layout {layout!r} knows patients, masks and images; leave out --patient and --mask."
+            )
+        return catalog_of_layout(source, str(layout), split)
+    looked_at = layout is None and asked == Asked() and source.is_dir() and not is_zarr(source)
+    found = recognise(source) if looked_at else None
+    if found is not None:
+        return catalog_of_layout(source, found, split)
+    if split not in (None, NONE):
+        raise ScanlearnError(f"--split {split} names a split of a known data set, and {source} is read as none.")
+    return None
 
 
 def _of_folder(folder: Path, asked: Asked) -> Catalog:

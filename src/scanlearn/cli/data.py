@@ -20,6 +20,8 @@ def prepare(
     target: str | None = None,
     patient: str | None = None,
     mask: str | None = None,
+    layout: str | None = None,
+    split: str | None = None,
     seed: int = 0,
     workers: int | None = None,
     overwrite: bool = False,
@@ -45,6 +47,8 @@ def prepare(
         target: label column by which the split into train/val/test is stratified.
         patient: column that says whose scan it is, folder (each sub-folder is a patient) or e.g. 'regex:(P[0-9]+)_'.
         mask: column with the path of the segmentation mask (guessed from the usual names).
+        layout: the public data set that the folder holds (covid_ct, ...), where it is not recognised; none for a plain folder.
+        split: a published split of that data set by name; none for a random one.
         seed: of the split.
         workers: processes that read (one for each core by default); 0 reads in this process.
         overwrite: replace a store that was made from other files or settings.
@@ -68,6 +72,8 @@ def prepare(
         target=target,
         patient=patient,
         mask=mask,
+        layout=layout,
+        split=split,
         seed=seed,
         workers=workers,
         overwrite=overwrite,

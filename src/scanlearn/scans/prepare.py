@@ -64,6 +64,8 @@ def prepare(  # type: ignore[misc]  # the options of both overloads are these
     patient: str | None = None,
     mask: str | None = None,
     image: str | None = None,
+    layout: str | None = None,
+    split: str | None = None,
     seed: int = 0,
     workers: int | None = None,
     overwrite: bool = False,
@@ -85,6 +87,9 @@ def prepare(  # type: ignore[misc]  # the options of both overloads are these
         fit: "pad" keeps the aspect ratio, "stretch" does not.
         target: label column whose classes are spread evenly over the splits.
         patient, mask, image: names of columns (or arrays of an .npz), where they are not the usual ones.
+        layout: the public data set that the folder holds, by name, where it is not to be recognised; "none" for a plain
+            folder.
+        split: a published split of that data set, by name; "none" for a random one.
         seed: of the splits and of the foreground voxels.
         workers: processes that read; default one for each processor. 0 reads in this process, which then dies with a
             file that crashes its decoder.
@@ -109,7 +114,7 @@ def prepare(  # type: ignore[misc]  # the options of both overloads are these
     if not dry_run:
         look_after(out, keep=True)
     limit = settings["max_scan_bytes"]
-    reader = source_of(source, patient=patient, mask=mask, image=image, limit_bytes=limit)
+    reader = source_of(source, patient=patient, mask=mask, image=image, layout=layout, split=split, limit_bytes=limit)
     if target is not None:
         reader.catalog.labels(target)  # an unknown column is refused before the work, not after it
     workers = processes(reader, workers)

@@ -1,0 +1,125 @@
+"""What the readers of layouts share: files that must be there, tables with the columns that they must have."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+
+from scanlearn.catalog.columns import normal, read_table
+from scanlearn.errors import ScanlearnError
+
+_MOST_FOLDERS = 100_000
+
+
+def first_of(root: Path, names: str) -> Path | None:
+    """The first of the alternatives ``a|b`` that is below the root; ``*`` stands for any part of a name."""
+    for name in names.split("|"):
+        if "*" not in name:
+            if (root / name).exists():
+                return root / name
+        else:
+            found = min(root.glob(name), default=None)
+            if found is not None:
+                return found
+    return None
+
+
+def must_have(root: Path, names: str, title: str, page: str) -> Path:
+    """``first_of``; where none is there, a ScanlearnError that names what this copy of the data set lacks."""
+    found = first_of(root, names)
+    if found is None:
+        wanted = " or ".join(names.split("|"))
+        raise ScanlearnError(f"{root} looks like {title} but lacks {wanted}; get it from {page}.")
+    return found
+
+
+def read_columns(path: Path, wanted: Sequence[str], title: str, page: str) -> dict[str, list[str]]:
+    """The wanted columns of a table as trimmed text; capitals, blanks and signs in their names do not matter.
+
+    Raises ScanlearnError for a table that lacks one: it is another version, or was changed.
+    """
+    table = read_table(path)
+    cells = [table[name].to_pylist() for name in table.column_names]
+    return _wanted(dict(zip(table.column_names, cells, strict=True)), wanted, path, title, page)
+
+
+def columns_of(
+    names: Sequence[str], rows: Sequence[Sequence[str]], wanted: Sequence[str], path: Path, title: str, page: str
+) -> dict[str, list[str]]:
+    """``read_columns`` of a table that was read otherwise: the names of its columns, and its rows."""
+    return _wanted({name: [row[i] for row in rows] for i, name in enumerate(names)}, wanted, path, title, page)
+
+
+def _wanted(
+    table: Mapping[str, list[str]], wanted: Sequence[str], path: Path, title: str, page: str
+) -> dict[str, list[str]]:
+    there = {normal(name): name for name in reversed([*table])}
+    absent = [name for name in wanted if normal(name) not in there]
+    if absent:
+        raise ScanlearnError(
+            f"{path} has no column {absent[0]!r}, so it is not the table of {title} that is known here; get it again "
+            f"from {page}, or read the folder with --layout none."
+        )
+    return {name: table[there[normal(name)]] for name in wanted}
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a list of names, trimmed, blank ones left out."""
+    try:
+        return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ScanlearnError(f"{path} cannot be read as a list of names; get it again.") from error
+
+
+def files_in(root: Path, folders: Iterable[str], suffixes: Collection[str] = ()) -> dict[str, str]:
+    """{name: path relative to the root} of the files directly in these folders (relative too, "" for the root).
+
+    One listing for each folder; hidden files (``._x`` of a Mac) are left out, of two of one name the first folder wins.
+    """
+    found: dict[str, str] = {}
+    for folder in folders:
+        try:
+            with os.scandir(root / folder) as entries:
+                names = sorted(e.name for e in entries if not e.name.startswith(".") and e.is_file())
+        except OSError:
+            continue
+        for name in names:
+            if not suffixes or name.lower().endswith(tuple(suffixes)):
+                found.setdefault(name, f"{folder}/{name}" if folder else name)
+    return found
+
+
+def folders_below(root: Path, depth: int = 1) -> list[str]:
+    """All folders up to so many levels below the root, relative and sorted; hidden ones are left out."""
+    found: list[str] = []
+    level = [""]
+    for _ in range(depth):
+        inside = []
+        for folder in level:
+            try:
+                with os.scandir(root / folder) as entries:
+                    names = sorted(e.name for e in entries if not e.name.startswith((".", "__MACOSX")) and e.is_dir())
+            except OSError:
+                continue
+            inside += [f"{folder}/{name}" if folder else name for name in names]
+            if len(found) + len(inside) > _MOST_FOLDERS:
+                raise ScanlearnError(f"{root} has more than {_MOST_FOLDERS:,} folders; give the data set's own folder.")
+        found += inside
+        level = inside
+    return found
+
+
+def keep(columns: Mapping[str, Sequence[object]], kept: Sequence[bool]) -> dict[str, list[object]]:
+    """The rows of all columns that are kept."""
+    return {name: [cell for cell, k in zip(cells, kept, strict=True) if k] for name, cells in columns.items()}
+
+
+def lacking(count: int, of: int, what: str, root: Path, title: str, page: str) -> list[str]:
+    """The note that so many files of the tables are not there; a ScanlearnError if that is all of them."""
+    if count == of:
+        raise ScanlearnError(
+            f"None of the {of:,} {what} that the tables of {title} name is below {root}; unpack the archives of "
+            f"{page} there."
+        )
+    return [f"{count:,} of {of:,} {what} that its tables name are not there and are left out."] if count else []
