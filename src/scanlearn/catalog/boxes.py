@@ -21,6 +21,7 @@ from scanlearn.console import say
 from scanlearn.errors import ScanlearnError
 
 COLUMN, NO_BOX = "boxes", "none"
+BOX_FINDINGS = "box_findings"  # column of what each of an image's boxes shows, in their order, with ";" between
 # Words for the columns of the table, as in columns.WORDS. RSNA's patientId is the name of an image, not of a patient.
 _WORDS = {
     "image": ("image", "image_id", "image_index", "filename", "file_name", "file", "patientid"),

@@ -8,10 +8,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from scanlearn.catalog.assemble import Found, assemble
+from scanlearn.catalog.boxes import BOX_FINDINGS, NO_BOX
 from scanlearn.catalog.boxes import COLUMN as BOXES
-from scanlearn.catalog.boxes import NO_BOX
 from scanlearn.catalog.layouts.layout import Layout, Rows, all_layouts, layout_named
 from scanlearn.catalog.layouts.tools import first_of, keep
+from scanlearn.catalog.mask_cells import below
 from scanlearn.catalog.origin import with_origin
 from scanlearn.catalog.table import FIXED, SPLITS, Catalog
 from scanlearn.console import say, warn
@@ -115,7 +116,7 @@ def _tell_counts(layout: Layout, rows: Rows) -> None:
 def _counts(layout: Layout, rows: Rows) -> dict[str, int]:
     words: Counter[str] = Counter()
     for name, cells in rows.columns.items():
-        if name not in FIXED.names and name != BOXES:
+        if name not in FIXED.names and name not in (BOXES, BOX_FINDINGS):
             for cell, times in Counter(cells).items():
                 words.update(dict.fromkeys(str(cell).split("|"), times))
     patients = {*rows.columns["patient_id"]} if rows.patients_known and "patient_id" in rows.columns else {""}
@@ -164,7 +165,7 @@ def _assembled(layout: Layout, root: Path, rows: Rows, split: str) -> Catalog:
     found = Found(
         names=[of_scan[0] for of_scan in paths],
         paths=[[f"{root}/{file}" for file in of_scan] for of_scan in paths],
-        masks=["|".join(f"{root}/{file}" for file in mask.split("|")) if mask else "" for mask in masks],
+        masks=[below(root, mask) for mask in masks],
         headers=[None] * count,
         dataset=layout.name,
         said=said,
