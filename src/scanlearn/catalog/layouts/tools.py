@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 
 from scanlearn.catalog.columns import normal, read_table
@@ -32,6 +33,24 @@ def must_have(root: Path, names: str, title: str, page: str) -> Path:
         wanted = " or ".join(names.split("|"))
         raise ScanlearnError(f"{root} looks like {title} but lacks {wanted}; get it from {page}.")
     return found
+
+
+def first_bytes(path: Path, count: int = 4096) -> bytes:
+    """The beginning of a file, to know it by; b"" where there is none."""
+    try:
+        with path.open("rb") as file:
+            return file.read(count)
+    except OSError:
+        return b""
+
+
+def some_names(folder: Path, count: int = 32) -> list[str]:
+    """A few of the names in a folder, to know it by; those of hidden files are left out."""
+    try:
+        with os.scandir(folder) as entries:
+            return list(islice((entry.name for entry in entries if not entry.name.startswith(".")), count))
+    except OSError:
+        return []
 
 
 def read_columns(path: Path, wanted: Sequence[str], title: str, page: str) -> dict[str, list[str]]:
