@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path, PurePath
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from scanlearn.catalog.columns import normal, read_table
 from scanlearn.catalog.files import suffix_of
@@ -69,6 +71,13 @@ def with_boxes(catalog: Catalog, path: str | Path) -> Catalog:
         f"not in the catalogue, {len(catalog) - found} scans are not in the table."
     )
     return catalog.with_column(COLUMN, cells)
+
+
+def are_boxes(cells: pa.Array) -> bool:
+    """Whether every cell that is not blank is one of boxes, as this module writes them."""
+    number = r"-?[0-9]+(?:\.[0-9]+)?(?:e[-+]?[0-9]+)?"
+    box = " ".join([number] * 4)
+    return bool(pc.all(pc.match_substring_regex(cells, f"^(?:|{NO_BOX}|{box}(?:;{box})*)$")).as_py())
 
 
 def boxes_of(catalog: Catalog) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from scanlearn.catalog import boxes
 from scanlearn.catalog.folder_labels import folders_are_labels
 from scanlearn.catalog.mapped import encode, numbers
 from scanlearn.catalog.table import Catalog
@@ -53,7 +54,7 @@ def telling_columns(catalog: Catalog, keep: Collection[str] = ()) -> dict[str, s
     """
     found = {}
     for name in catalog.label_columns:
-        if name in keep:
+        if name in keep or (name == boxes.COLUMN and boxes.are_boxes(catalog.array(name))):
             continue
         if sounds_telling(name):
             found[name] = "its name"

@@ -22,6 +22,7 @@ def prepare(
     mask: str | None = None,
     layout: str | None = None,
     split: str | None = None,
+    boxes: str | None = None,
     seed: int = 0,
     workers: int | None = None,
     overwrite: bool = False,
@@ -48,6 +49,7 @@ def prepare(
         patient: column that says whose scan it is, folder (each sub-folder is a patient) or e.g. 'regex:(P[0-9]+)_'.
         mask: column with the path of the segmentation mask (guessed from the usual names).
         layout: the public data set that the folder holds (covid_ct, ...), where it is not recognised; none for a plain folder.
+        boxes: a table of boxes around findings (patientId,x,y,width,height) for `finetune --task detect`.
         split: a published split of that data set by name; none for a random one.
         seed: of the split.
         workers: processes that read (one for each core by default); 0 reads in this process.
@@ -74,6 +76,7 @@ def prepare(
         mask=mask,
         layout=layout,
         split=split,
+        boxes=boxes,
         seed=seed,
         workers=workers,
         overwrite=overwrite,

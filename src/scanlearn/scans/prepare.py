@@ -14,6 +14,8 @@ from typing import Any, Literal, overload
 import numpy as np
 
 from scanlearn import __version__
+from scanlearn.catalog.boxes import with_boxes
+from scanlearn.catalog.origin import origin_of
 from scanlearn.catalog.pseudonyms import IDENTIFIERS, list_path, pseudonymise, stored_names, write_list
 from scanlearn.catalog.table import Catalog
 from scanlearn.console import say, track, warn
@@ -66,6 +68,7 @@ def prepare(  # type: ignore[misc]  # the options of both overloads are these
     image: str | None = None,
     layout: str | None = None,
     split: str | None = None,
+    boxes: str | Path | None = None,
     seed: int = 0,
     workers: int | None = None,
     overwrite: bool = False,
@@ -90,6 +93,7 @@ def prepare(  # type: ignore[misc]  # the options of both overloads are these
         layout: the public data set that the folder holds, by name, where it is not to be recognised; "none" for a plain
             folder.
         split: a published split of that data set, by name; "none" for a random one.
+        boxes: table of boxes around findings in pixels of the image files, a row for each; see ``catalog.boxes``.
         seed: of the splits and of the foreground voxels.
         workers: processes that read; default one for each processor. 0 reads in this process, which then dies with a
             file that crashes its decoder.
@@ -115,6 +119,14 @@ def prepare(  # type: ignore[misc]  # the options of both overloads are these
         look_after(out, keep=True)
     limit = settings["max_scan_bytes"]
     reader = source_of(source, patient=patient, mask=mask, image=image, layout=layout, split=split, limit_bytes=limit)
+    if boxes is not None:
+        if not isinstance(reader, FileSource):
+            raise ScanlearnError(
+                "A table of boxes names image files, and the source is one file of arrays: give a folder."
+            )
+        reader = FileSource(with_boxes(reader.catalog, boxes), limit)
+    if origin := origin_of(reader.catalog.table):
+        settings["origin"] = origin
     if target is not None:
         reader.catalog.labels(target)  # an unknown column is refused before the work, not after it
     workers = processes(reader, workers)
@@ -256,6 +268,7 @@ def _journal_key(
     """sha256 over all that the rows depend on: settings, program, paths, and size and time of every file."""
     which = ("window", "fit", "seed", "size", "spacing", "spatial_dims", "max_scan_bytes")
     head = {"version": [VERSION, __version__], **{name: settings[name] for name in which}}
+    head |= {"origin": settings["origin"]} if "origin" in settings else {}
     whole = hashlib.sha256(json.dumps(head, sort_keys=True).encode())
     columns = (catalog.array(name) for name in ("scan_id", "paths", "mask_path", "modality"))
     for cells in zip(stored, states, *columns, strict=True):

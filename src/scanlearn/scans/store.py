@@ -180,6 +180,12 @@ class Store:
         names = ("source_shape", "inner_shape", "offset", "shape")
         return Placement(*(tuple(self._rows[name][row].tolist()) for name in names))
 
+    def laid(self, rows: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """How several scans were laid on their grids: shape in the file, float64 (n, dims), size there, first voxel."""
+        return tuple(
+            self._rows[n][np.asarray(rows)].astype(np.float64) for n in ("source_shape", "inner_shape", "offset")
+        )  # type: ignore[return-value]
+
     def factor(self, row: int) -> float:
         """Stored values times this are the values of the file (1 but for floats beyond the range of float16)."""
         return float(self._rows["factor"][row])
