@@ -14,8 +14,9 @@ ORIGIN = b"scanlearn.origin"
 def with_origin(table: pa.Table, origin: Mapping[str, Any]) -> pa.Table:
     """The table of a catalogue with ``origin`` kept in its schema.
 
-    origin: {"layout": name, "split": name of the published split, "official": bool, "value_offset": int}; without a
-    split the two words about it are absent. ``value_offset`` is added to the values of the files on reading.
+    origin: {"layout": name, "split": name of the published split, "official": bool, "value_offset": int,
+    "masks_on_image": bool}; without a split the two words about it are absent. ``value_offset`` is added to the values
+    of the files on reading; ``masks_on_image``: a mask of its image's shape lies on its voxels, whatever headers say.
     """
     kept = dict(table.schema.metadata or {})
     return table.replace_schema_metadata({**kept, ORIGIN: json.dumps(dict(origin)).encode()})

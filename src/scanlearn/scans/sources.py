@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from scanlearn.catalog.mask_cells import RunLengths, parsed
+from scanlearn.catalog.origin import origin_of
 from scanlearn.catalog.table import SPLITS, Catalog
 from scanlearn.errors import ScanlearnError, unknown
 from scanlearn.scans import run_lengths
@@ -27,21 +28,36 @@ _SPLIT_IMAGES = tuple(f"{split}_images" for split in SPLITS)
 class FileRows:
     """The files of some scans by their row: all that a process needs in order to read them."""
 
-    def __init__(self, paths: Mapping[int, list[str]], masks: Mapping[int, str], limit_bytes: int | None = None):
+    def __init__(
+        self,
+        paths: Mapping[int, list[str]],
+        masks: Mapping[int, str],
+        limit_bytes: int | None = None,
+        origin: Mapping[str, Any] | None = None,
+    ):
         self._paths, self._masks = paths, masks
         self.limit_bytes = limit_bytes
+        self._origin = dict(origin or {})  # see catalog.origin
 
     def shape(self, row: int) -> tuple[int, ...]:
         """The spatial shape, from the file's header."""
         return tuple(int(n) for n in read_header(self._paths[row], limit_bytes=self.limit_bytes))
 
     def read(self, row: int) -> Scan:
-        """The scan."""
-        return read_scan(self._paths[row], limit_bytes=self.limit_bytes)
+        """The scan, in Hounsfield units where its data set stores them with an offset."""
+        scan = read_scan(self._paths[row], limit_bytes=self.limit_bytes)
+        offset = self._origin.get("value_offset", 0)
+        if offset:
+            scan.array = scan.array.astype(np.float32 if scan.array.dtype.kind == "f" else np.int32) + offset
+        return scan
 
     def mask(self, row: int) -> Scan | None:
         """Its mask, or None."""
-        return read_mask(self._masks[row], limit_bytes=self.limit_bytes) if self._masks[row] else None
+        if not self._masks[row]:
+            return None
+        mask = read_mask(self._masks[row], limit_bytes=self.limit_bytes)
+        mask.located = mask.located and not self._origin.get("masks_on_image", False)
+        return mask
 
     def digest(self, row: int) -> str:
         """sha256 of the file; for a series, of the digests of its files in their order."""
@@ -77,12 +93,14 @@ class FileSource(FileRows):
     """Scans in files, as the catalogue lists them."""
 
     def __init__(self, catalog: Catalog, limit_bytes: int | None = None):
-        super().__init__(_Cells(catalog, "paths"), _Cells(catalog, "mask_path"), limit_bytes)
+        origin = origin_of(catalog.table)
+        super().__init__(_Cells(catalog, "paths"), _Cells(catalog, "mask_path"), limit_bytes, origin)
         self.catalog = catalog
 
     def only(self, rows: Sequence[int]) -> FileRows:
         """The files of these rows, small enough to be sent to another process."""
-        return FileRows({r: self._paths[r] for r in rows}, {r: self._masks[r] for r in rows}, self.limit_bytes)
+        paths, masks = {r: self._paths[r] for r in rows}, {r: self._masks[r] for r in rows}
+        return FileRows(paths, masks, self.limit_bytes, self._origin)
 
 
 class _Cells(Mapping[int, Any]):

@@ -40,7 +40,7 @@ def catalog_of_layout(folder: Path, layout: Layout | str, split: str | None = No
 
     Args:
         layout: a layout, or the name of one.
-        split: a published split of this data set, by name; None takes its first, "none" none.
+        split: a published split of this data set, by name; None takes its default, "none" none.
 
     Raises:
         ScanlearnError: unknown names; a copy that lacks something; no such data set here.
@@ -54,7 +54,7 @@ def catalog_of_layout(folder: Path, layout: Layout | str, split: str | None = No
     for note in rows.notes:
         warn(note)
     _tell_counts(layout, rows)
-    name = split or next(iter(layout.splits), NONE)
+    name = split or layout.default_split or NONE
     if name != NONE:
         rows = _in_split(layout, rows, name)
     return _assembled(layout, root, rows, name)
@@ -128,6 +128,7 @@ def _counts(layout: Layout, rows: Rows) -> dict[str, int]:
     }
     for name, cells in rows.splits.items():
         found |= {f"split {name} {part}": cells.count(part) for part in SPLITS}
+    found |= rows.counted
     return {what: found.get(what, words[what]) for what in layout.counts}
 
 
@@ -174,5 +175,10 @@ def _assembled(layout: Layout, root: Path, rows: Rows, split: str) -> Catalog:
     )
     catalog = assemble(found)
     split_told = {"split": split, "official": layout.splits[split].official} if split != NONE else {}
-    origin = {"layout": layout.name, **split_told, "value_offset": layout.value_offset}
+    origin = {
+        "layout": layout.name,
+        **split_told,
+        "value_offset": layout.value_offset,
+        "masks_on_image": layout.masks_on_image,
+    }
     return Catalog(with_origin(catalog.table, origin), catalog.patients_known)

@@ -13,7 +13,11 @@ from typing import Any
 
 from scanlearn.registry import Registry
 
-LAYOUTS = Registry("layout", modules=tuple(f"scanlearn.catalog.layouts.{name}" for name in ("covid_ct",)))
+_MODULES = (
+    "covid_ct",
+    "deeplesion",
+)
+LAYOUTS = Registry("layout", modules=tuple(f"scanlearn.catalog.layouts.{name}" for name in _MODULES))
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,8 @@ class Rows:
         patients_known: False where nobody can tell whose scans they are.
         notes: sentences for the person: what was left out, what this copy lacks. They name no file and no patient.
         mask_names: what the values in the masks are called.
+        counted: counts that the reader made itself, of tables before anything was left out; they win over those of the
+            columns.
     """
 
     columns: dict[str, list[Any]]
@@ -51,6 +57,7 @@ class Rows:
     patients_known: bool = True
     notes: list[str] = field(default_factory=list)
     mask_names: dict[int, str] = field(default_factory=dict)
+    counted: dict[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.columns["paths"])
@@ -68,13 +75,14 @@ class Layout:
             ``a|b`` names alternatives, ``*`` stands for anything. A damaged copy should still bear them: tables that
             may be missing are no marks but are asked for in ``read``.
         read: lists the scans below the root; raises ScanlearnError with one sentence for a copy that it cannot read.
-        splits: by name; the first is taken where none is asked for.
+        splits: by name; the first is taken where none is asked for, if it is official.
         counts: what the owners published: "images" (scans), "patients", "boxes", "masks", "split NAME PART", or a word
             of any label column. Where this copy differs, it is said.
         contained_in: layouts from whose images these were taken, and of which a network that saw them has seen these.
         knows: where marks do not tell, whether a folder that bears them is the root; it opens few and small files.
         patients_of: the layout whose numbers of patients these are, if not its own (RSNA's are those of ChestX-ray14).
         value_offset: what is added to the values of the files to get Hounsfield units.
+        masks_on_image: a mask of its image's shape lies on the same voxels, whatever its header says.
     """
 
     name: str
@@ -90,6 +98,13 @@ class Layout:
     knows: Callable[[Path], bool] | None = None
     patients_of: str = ""
     value_offset: int = 0
+    masks_on_image: bool = False
+
+    @property
+    def default_split(self) -> str | None:
+        """The split that is taken where none is asked for; None leaves it to ``prepare``."""
+        first = next(iter(self.splits), None)
+        return first if first is not None and self.splits[first].official else None
 
 
 def register(layout: Layout) -> Layout:
