@@ -16,7 +16,6 @@ import numpy as np
 from scanlearn import __version__
 from scanlearn.catalog.boxes import with_boxes
 from scanlearn.catalog.origin import origin_of
-from scanlearn.catalog.origin import origin_of
 from scanlearn.catalog.pseudonyms import IDENTIFIERS, list_path, pseudonymise, stored_names, write_list
 from scanlearn.catalog.table import Catalog
 from scanlearn.console import say, track, warn
@@ -126,8 +125,6 @@ def prepare(  # type: ignore[misc]  # the options of both overloads are these
                 "A table of boxes names image files, and the source is one file of arrays: give a folder."
             )
         reader = FileSource(with_boxes(reader.catalog, boxes), limit)
-    if origin := origin_of(reader.catalog.table):
-        settings["origin"] = origin
     if origin := origin_of(reader.catalog.table):
         settings["origin"] = origin
     if target is not None:
@@ -271,7 +268,6 @@ def _journal_key(
     """sha256 over all that the rows depend on: settings, program, paths, and size and time of every file."""
     which = ("window", "fit", "seed", "size", "spacing", "spatial_dims", "max_scan_bytes")
     head = {"version": [VERSION, __version__], **{name: settings[name] for name in which}}
-    head |= {"origin": settings["origin"]} if "origin" in settings else {}
     head |= {"origin": settings["origin"]} if "origin" in settings else {}
     whole = hashlib.sha256(json.dumps(head, sort_keys=True).encode())
     columns = (catalog.array(name) for name in ("scan_id", "paths", "mask_path", "modality"))
