@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -94,6 +95,31 @@ def c2l_recipe(**changes: Any) -> Recipe:
     return moco_recipe(**{"name": "tiny_c2l", "objectives": {"mixed_contrast": settings}, **changes})
 
 
+def staged_recipe(**changes: Any) -> Recipe:
+    """Stages as in DiRA: the second goes on, the third begins anew with another batch size and rate."""
+    data: dict[str, Any] = {
+        "name": "tiny_staged",
+        "log_every": 1,
+        "network": {**dataclasses.asdict(moco_recipe().network), "decoder": {"name": "unet"}},
+        "objectives": {
+            "momentum_contrast": {"queue_size": 20, "dim": 4, "momentum": 0.9, "query": "query", "key": "key"},
+            "restore": {"view": "query", "target": "key", "weight": 10.0},
+        },
+        "stages": [
+            {"name": "di", "steps": 2, "weights": {"restore": 0.0}},
+            {"name": "dir", "steps": 4},
+            {"name": "last", "steps": 6, "fresh": True, "batch_size": 4, "lr": 0.02, "weights": {"restore": 2.0}},
+        ],
+    }
+    return moco_recipe(**{**data, **changes})
+
+
+def staged_best_recipe(**changes: Any) -> Recipe:
+    """The same, the last stage from the best weights before it."""
+    stages = [*dataclasses.asdict(staged_recipe())["stages"][:2], {"steps": 6, "fresh": True, "start": "best"}]
+    return staged_recipe(**{"stages": stages, "stopping": {"every": 2}, **changes})
+
+
 def genesis_recipe(**changes: Any) -> Recipe:
     data: dict[str, Any] = {
         "name": "tiny_genesis",
@@ -151,6 +177,8 @@ def train_validated(store: Path | str, out: Path | str, recipe: Recipe | None = 
 RECIPES = {
     "moco": (moco_recipe, image_store),
     "c2l": (c2l_recipe, image_store),
+    "staged": (staged_recipe, image_store),
+    "staged_best": (staged_best_recipe, image_store),
     "genesis": (genesis_recipe, volume_store),
     "genesis_sgd": (genesis_sgd_recipe, volume_store),
     "validated": (validated_recipe, volume_store),

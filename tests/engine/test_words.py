@@ -8,7 +8,7 @@ from runs import genesis_recipe, volume_store
 from scanlearn.engine.pretrain import pretrain
 from scanlearn.engine.recipe import Stage, load_recipe, stretched
 from scanlearn.engine.train import Views, unused_parameters
-from scanlearn.engine.validation import words_figure
+from scanlearn.engine.validation import held_out_figure
 from scanlearn.errors import ScanlearnError
 from scanlearn.scans.loader import Loader
 from scanlearn.scans.words import open_words, write_words
@@ -111,7 +111,7 @@ def test_validation_is_the_weighted_loss_on_the_words_of_other_patients(store, w
     recipe = genesis_recipe(**{**RECIPE, "batch_size": 2, "stopping": {"every": 2, "patience": 0}})
     recipe.objectives = {"restore": {"weight": 2.0}, "words": {"weight": 0.5, "width": 4}}
     result = pretrain(store, recipe, tmp_path / "run", words=words.folder, seed=1)
-    figure = words_figure(recipe, store, words, 1)
+    figure = held_out_figure(recipe, store, words, 1)
     learner = result.learner.eval()
     with torch.no_grad():
         assert figure(learner) == figure(learner)  # the same distortions every time

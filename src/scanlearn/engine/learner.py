@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import accumulate
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from scanlearn.engine.recipe import Recipe
+from scanlearn.engine.stages import phase_at, phases
 from scanlearn.errors import ScanlearnError
 from scanlearn.networks.network import Network, build_network
 from scanlearn.networks.norm import set_batch_norm
@@ -27,6 +27,7 @@ class Learner(nn.Module):
         self.objectives = nn.ModuleDict(objectives)
         self.seed = seed
         self.freeze_encoder = freeze_encoder
+        self.judged_by: dict[str, float] = {}  # weights that a validation of the objectives goes by; those of the stage
         if freeze_encoder:
             network.encoder.requires_grad_(False)
 
@@ -86,7 +87,9 @@ def build_learner(
     for name, settings_of in recipe.objectives.items():
         with usable(f"objectives.{name}"):
             objectives[name] = build_objective(name, {k: v for k, v in settings_of.items() if k != "weight"}, network)
-    return Learner(network, objectives, seed, recipe.network.freeze_encoder)
+    learner = Learner(network, objectives, seed, recipe.network.freeze_encoder)
+    learner.judged_by = phases(recipe)[-1].weights
+    return learner
 
 
 @contextmanager
@@ -103,6 +106,4 @@ def usable(settings: str) -> Iterator[None]:
 
 def weights_at(recipe: Recipe, step: int) -> dict[str, float]:
     """The weight of each objective at a step, by the stage that the step lies in."""
-    stages = recipe.stage_weights()
-    passed = sum(step >= end for end in accumulate(stage.steps for stage in recipe.stages))
-    return {name: float(weight) for name, weight in stages[min(passed, len(stages) - 1)].items()}
+    return phase_at(phases(recipe), step).weights

@@ -10,10 +10,10 @@ import numpy as np
 from scanlearn.console import say, warn
 from scanlearn.engine.batches import TIMEOUT
 from scanlearn.engine.device import first_launched
-from scanlearn.engine.recipe import Recipe, load_recipe, stretched
+from scanlearn.engine.recipe import Recipe, load_recipe
 from scanlearn.engine.run_folder import RunFolder
 from scanlearn.engine.train import Result, Training, total_steps, train
-from scanlearn.engine.validation import words_figure
+from scanlearn.engine.validation import held_out_figure
 from scanlearn.errors import ScanlearnError
 from scanlearn.scans.sampling import shares_of
 from scanlearn.scans.store import Store, open_store
@@ -58,15 +58,13 @@ def pretrain(
         recipe = resumed_recipe(Path(out), recipe, settings) if resume else load_recipe(recipe, settings)
     fit_to_store(recipe, store)
     table = words_of(recipe, store, RunFolder(out), words, part, resume)
-    rows = rows_of(store, part) if table is None else table.patches().rows
+    rows = rows_of(store, part, recipe) if table is None else table.patches().rows
     parts = parts_in_play(store, part)
     if recipe.sampling is not None:
         rows, _ = shares_of(store.catalog, rows, recipe.sampling)
         parts["pre-training"] = rows  # a data set of weight 0 is not seen
     training = Training(rows=rows, parts=parts, words=table)
     steps = total_steps(recipe, len(training.rows))
-    if recipe.epochs is not None and recipe.stages:
-        recipe.stages = stretched(recipe.stages, steps)
     patients = store.catalog.count_patients(training.rows)
     if first_launched():
         what = "scans" if table is None else f"crops of {table.count} words"
@@ -90,7 +88,7 @@ def pretrain(
         workers=workers,
         strategy=strategy,
         timeout=timeout,
-        validate=words_figure(recipe, store, table, seed) if table is not None and recipe.stopping.every else None,
+        validate=held_out_figure(recipe, store, table, seed) if recipe.stopping.every else None,
     )
 
 
@@ -138,8 +136,10 @@ def words_of(
     return table
 
 
-def rows_of(store: Store, part: str) -> np.ndarray:
+def rows_of(store: Store, part: str, recipe: Recipe) -> np.ndarray:
     """Rows of the store that pre-training may use."""
+    if part == "all" and recipe.stopping.every:
+        raise ScanlearnError("Validations need scans that are not trained on: leave --part out, or --stopping.every 0.")
     if part == "all":
         return np.arange(len(store))
     if part != "train":

@@ -15,6 +15,7 @@ from torch import Tensor
 from scanlearn.console import progress, say, warn
 from scanlearn.engine.recipe import Recipe
 from scanlearn.engine.run_folder import MetricLog
+from scanlearn.engine.stages import scans_in
 from scanlearn.errors import ScanlearnError
 from scanlearn.scans.store import Store
 
@@ -93,8 +94,8 @@ class TrainingProgress:
         shown = ", ".join(which[:8]) + (f" and {len(which) - 8} more" if len(which) > 8 else "")
         return f"{len(which)} scans ({shown})"
 
-    def report(self, step: int, rate: float) -> None:
-        """One line in the log, the numbers in the bar."""
+    def report(self, step: int, rate: float, stage: str = "") -> None:
+        """One line in the log, the numbers in the bar; with the name of the stage where the recipe has stages."""
         spent = max(time.perf_counter() - self._since, 1e-9)
         means: Any = torch.stack([total.float() / self._count for total in self._sums.values()])
         means = self._fabric.all_reduce(means, reduce_op="mean")  # of all ranks: the global batch
@@ -109,13 +110,14 @@ class TrainingProgress:
                 "the restored images are almost constant: the decoder has collapsed; lower --optimizer.lr or start again."
             )
         extra = {"learning_rate": rate, "images_per_second": speed, "data_wait": wait}
-        self._log.write(step, "train", {**values, **extra})
+        self._log.write(step, "train", {**values, **extra, **({"stage": stage} if stage else {})})
+        what = f"{self._recipe.name}, {stage}" if stage else self._recipe.name
         info = f"loss {values['loss']:.4f} · {speed:,.0f} images/s · waiting for data {wait:.0%}"
-        self._bar.update(self._task, completed=step, info=info)
+        self._bar.update(self._task, description=what, completed=step, info=info)
         if not sys.stderr.isatty() and (time.monotonic() - self._said > 15 or step == self._steps):
             self._said = time.monotonic()
-            left = (self._steps - step) * self._recipe.batch_size / max(speed, 1e-9)
-            say(f"{self._recipe.name} step {step:,}/{self._steps:,} · {info} · ETA {left / 60:.1f} min")
+            left = scans_in(self._recipe.to_dict(), step, self._steps) / max(speed, 1e-9)
+            say(f"{what}, step {step:,}/{self._steps:,} · {info} · ETA {left / 60:.1f} min")
 
     def show_validation(self, step: int, figure: float, best: int) -> None:
         """The figure in one line."""

@@ -19,6 +19,9 @@ import yaml
 from scanlearn.engine.recipe_file import recipe_dict as recipe_dict
 from scanlearn.engine.recipe_file import recipe_names as recipe_names
 from scanlearn.engine.recipe_file import with_base as with_base
+from scanlearn.engine.stages import Stage as Stage
+from scanlearn.engine.stages import check_stages, shares
+from scanlearn.engine.stages import stretched as stretched
 from scanlearn.errors import ScanlearnError, nearest, unknown
 from scanlearn.files import too_deep, write_atomic
 
@@ -84,14 +87,6 @@ class MonitorSettings:
 
     every: int = 0  # steps; 0: ten times in the run; -1: never
     scans: int = 512  # how many training scans are embedded
-
-
-@dataclass
-class Stage:
-    """A part of the run with its own weights; objectives that are not named keep theirs, weight 0 skips one."""
-
-    steps: int
-    weights: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -173,6 +168,9 @@ RANGES: dict[str, tuple[float, float]] = {
     "clip_norm": (1e-12, math.inf),
     "foreground": (0, 1),
     "stages.steps": (1, 1e12),
+    "stages.epochs": (1, 1e9),
+    "stages.batch_size": (1, 1e7),
+    "stages.lr": (0, math.inf),
     "monitor.every": (-1, 1e12),
     "monitor.scans": (1, 1e7),
     "log_every": (1, 1e12),
@@ -194,22 +192,25 @@ def load_recipe(name_or_path: str | Path, overrides: dict[str, Any] | None = Non
     data = recipe_dict(name_or_path)
     for key, value in (overrides or {}).items():
         override(data, key, value)
-    if "steps" in (overrides or {}) and "epochs" not in (overrides or {}):
+    given = overrides or {}
+    if "steps" in given and "epochs" not in given:
         data["epochs"] = None  # who asks for steps means steps, also where the recipe counts passes over the data
     recipe = parse_recipe(data)
-    if "steps" in (overrides or {}) and "stages" not in (overrides or {}) and recipe.stages:
-        recipe.stages = stretched(recipe.stages, int((overrides or {})["steps"]))
-        recipe.steps = sum(stage.steps for stage in recipe.stages)
+    if recipe.stages and "stages" not in given:
+        _stretch(recipe, given)
     return recipe
 
 
-def stretched(stages: list[Stage], steps: int) -> list[Stage]:
-    """The same stages in the same proportions over ``steps`` steps, each one step at least."""
-    total, ends = sum(stage.steps for stage in stages), [0]
-    for i in range(len(stages)):
-        share = steps * sum(stage.steps for stage in stages[: i + 1]) / total
-        ends.append(max(round(share), ends[-1] + 1))
-    return [Stage(ends[i + 1] - ends[i], stage.weights) for i, stage in enumerate(stages)]
+def _stretch(recipe: Recipe, given: dict[str, Any]) -> None:
+    """Stages of the length that was asked for, in their proportions."""
+    if given.get("epochs") is not None and recipe.stages[0].epochs is not None:
+        passes = [stage.epochs or 0 for stage in recipe.stages]
+        for stage, count in zip(recipe.stages, shares(passes, int(given["epochs"])), strict=True):
+            stage.epochs, stage.steps = count, None
+        recipe.epochs = sum(stage.epochs or 0 for stage in recipe.stages)
+    elif "steps" in given and given.get("epochs") is None:
+        recipe.stages = stretched(recipe.stages, int(given["steps"]), recipe.batch_size)
+        recipe.steps, recipe.epochs = sum(stage.steps or 0 for stage in recipe.stages), None
 
 
 def parse_recipe(data: dict[str, Any]) -> Recipe:
@@ -234,12 +235,8 @@ def parse_recipe(data: dict[str, Any]) -> Recipe:
         raise ScanlearnError(f"{wants} goes by validations: set stopping.every to the steps between them.")
     if not recipe.objectives:
         raise ScanlearnError(f"Recipe {recipe.name!r} has no objectives, so there is nothing to learn.")
-    if recipe.stages and sum(stage.steps for stage in recipe.stages) != recipe.steps:
-        recipe.steps = sum(stage.steps for stage in recipe.stages)
-    for stage in recipe.stages:
-        for name in stage.weights:
-            if name not in recipe.objectives:
-                raise unknown("objective in this recipe", name, recipe.objectives)
+    if recipe.stages:
+        check_stages(recipe)
     for i, weights in enumerate(recipe.stage_weights()):
         if not any(weights.values()):
             where = f"Stage {i + 1} of recipe {recipe.name!r}" if recipe.stages else f"Recipe {recipe.name!r}"

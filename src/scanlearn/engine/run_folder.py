@@ -115,7 +115,7 @@ class RunFolder:
         return read_json(self.environment, f"{self.path.name}/{self.environment.name}")
 
     def read_metrics(self, kind: str | None = None) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl (of one kind): ``step`` int, ``kind`` str, numbers or None, ``warning`` str.
+        """The lines of metrics.jsonl (of one kind): ``step`` int, ``kind`` str, numbers or None, ``stage`` and ``warning`` str.
 
         A last line cut by a crash is left out. Other lines that are no record are left out as well, and it is said.
         """
@@ -149,10 +149,10 @@ def _record(text: bytes) -> dict[str, Any] | None:
     step, kind = line.get("step"), line.get("kind")
     if type(step) is not int or not 0 <= step < 2**53 or not isinstance(kind, str):
         return None
-    values = {name: value for name, value in line.items() if name not in ("kind", "warning")}
+    values = {name: value for name, value in line.items() if name not in ("kind", "stage", "warning")}
     fine = all(value is None or type(value) in (int, float, bool) for value in values.values())
     fine = fine and all(abs(value) < 2**1000 for value in values.values() if type(value) is int)
-    return line if fine and isinstance(line.get("warning", ""), str) else None
+    return line if fine and all(isinstance(line.get(name, ""), str) for name in ("stage", "warning")) else None
 
 
 class MetricLog:

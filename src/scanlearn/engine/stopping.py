@@ -57,6 +57,10 @@ class Stopping:
         self._schedule = recipe.schedule if recipe.schedule.name == "plateau" else None
         self._learner = learner
         self.every = self.settings.every * (steps_per_epoch if self.settings.per_epoch else 1)
+        self.begin()
+
+    def begin(self) -> None:
+        """Forget every validation: a new training begins, the run's first or that of a fresh stage."""
         self.best, self.best_step = math.inf, 0
         self.factor = 1.0  # of the learning rate
         self._end = Patience(self.settings.min_delta)

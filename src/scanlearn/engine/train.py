@@ -19,7 +19,7 @@ from scanlearn.console import say, warn
 from scanlearn.engine.batches import TIMEOUT, Batches, Unreadable
 from scanlearn.engine.checkpoint import checkpoints, load_latest, save_checkpoint
 from scanlearn.engine.device import per_rank, reshard, start_fabric, to_memory_format, unsharded
-from scanlearn.engine.learner import Learner, build_learner, usable, weights_at
+from scanlearn.engine.learner import Learner, build_learner, usable
 from scanlearn.engine.monitor import Monitor
 from scanlearn.engine.optim import build_optimizer, parameter_groups, set_learning_rate
 from scanlearn.engine.progress import TrainingProgress
@@ -28,10 +28,12 @@ from scanlearn.engine.record import write_record
 from scanlearn.engine.resume import facts_of, refuse_changes, refuse_lost_weights, resumable
 from scanlearn.engine.run_folder import MetricLog, RunFolder, write_json
 from scanlearn.engine.schedule import factor
+from scanlearn.engine.stages import Phase, judged_by, phase_at, phases, settled
 from scanlearn.engine.stop import StopSignal
 from scanlearn.engine.stopping import Stopping, Validate, examine, refuse_no_figure
 from scanlearn.errors import ScanlearnError
 from scanlearn.files import WriteError
+from scanlearn.keys import key_of
 from scanlearn.networks.network import Network
 from scanlearn.randomness import Draws
 from scanlearn.scans.intensity import to_unit
@@ -133,6 +135,9 @@ def _train(
     rows, shares = shares_of(store.catalog, training.rows, recipe.sampling)
     training = replace(training, rows=rows)
     steps = total_steps(recipe, len(rows))
+    if recipe.stages:
+        recipe = replace(recipe, stages=settled(recipe, len(rows)), steps=steps)
+    course = phases(recipe, steps)
     facts = facts_of(store, training.rows, fabric, seed, init)
     begun = resume and bool(checkpoints(run.checkpoints))  # killed before its first checkpoint, a run begins again
     if resume and fabric.is_global_zero:
@@ -165,8 +170,7 @@ def _train(
     optimizer: Any = fabric.setup_optimizers(build_optimizer(groups, recipe.optimizer))
 
     # ---------------------------------------------------------------- where to start
-    steps_per_epoch = max(len(training.rows) // recipe.batch_size, 1)
-    stopping = Stopping(recipe, learner, steps_per_epoch)
+    stopping = Stopping(recipe, learner, passes(training, recipe.batch_size))
     state = {"learner": wrapped, "optimizer": optimizer, "step": 0} | ({"stopping": stopping} if stopping.every else {})
     first = load_latest(fabric, run.checkpoints, state) if begun else 0
     if resume and fabric.is_global_zero:
@@ -174,13 +178,14 @@ def _train(
 
     # ---------------------------------------------------------------- data
     parts = recipe.accumulate
-    per_rank(recipe.batch_size, parts, fabric.world_size)
+    for phase in course:
+        per_rank(phase.batch_size, parts, fabric.world_size)
 
     def loader_at(batch: int) -> Loader:
         return Loader(
             store,
             training.rows,
-            batch_size=recipe.batch_size // parts,
+            batch_size=[(phase.first * parts, phase.batch_size // parts) for phase in course],
             size=tuple(recipe.size) if recipe.size else None,
             seed=seed,
             start=batch,
@@ -210,9 +215,11 @@ def _train(
         stop = ending.enter_context(StopSignal(fabric))
         wrapped.train()
         for step in range(first + 1, 0 if stopping.over else steps + 1):
-            weights = weights_at(recipe, step - 1)
-            rate = recipe.optimizer.lr * factor(recipe.schedule, step - 1, steps, steps_per_epoch)
-            rate = stopping.rate(rate)
+            phase = phase_at(course, step - 1)
+            if phase.handed_over and step - 1 == phase.first:
+                hand_over(phase, learner, optimizer, stopping, seed)
+            weights, learner.judged_by = phase.weights, judged_by(course, phase)
+            rate = stopping.rate(rate_at(recipe, phase, step - 1, passes(training, phase.batch_size)))
             set_learning_rate(optimizer, rate)
             torch.manual_seed(seed * 1_000_003 + step)  # whatever draws from the global generator (dropout)
             optimizer.zero_grad()
@@ -230,14 +237,14 @@ def _train(
                 fabric.clip_gradients(wrapped, optimizer, max_norm=recipe.clip_norm, error_if_nonfinite=False)
             optimizer.step()
             learner.after_update()
-            if validate is not None and stopping.due(step, steps):
+            if validate is not None and stopping.due(step, phase.over):
                 progress.check_finite(step)
                 examine(stopping, validate, learner, fabric, log, progress, step)
             ending_now = step == steps or stop.asked(step) or stopping.over
             if step % recipe.log_every == 0 or ending_now or step % every_check == 0 or fabric.device.type == "cpu":
                 progress.check_finite(step)  # before anything is saved
             if step % recipe.log_every == 0 or ending_now:
-                progress.report(step, rate)
+                progress.report(step, rate, phase.name)
             if recipe.monitor.every >= 0 and (step % every_look == 0 or step == 1 or step == steps):
                 if monitor is None:
                     monitor = Monitor(
@@ -291,10 +298,36 @@ def unreadable(
     )
 
 
+def hand_over(phase: Phase, learner: Learner, optimizer: Any, stopping: Stopping, seed: int) -> None:
+    """Begin a training from the weights of the one before it in the same run (spec_dira §1.6).
+
+    The learner goes on whole, with key networks, queues and their pointers; optimiser, best validation and opponents
+    begin anew, and so does the schedule. It happens before the first step, so a run resumed here does the same.
+    """
+    if phase.start == "best":
+        stopping.restore()
+    stopping.begin()
+    optimizer.state.clear()
+    for number, objective in enumerate(learner.objectives.values()):
+        objective.begin(key_of(seed, "stage", phase.first, number))  # type: ignore[operator]
+
+
+def passes(training: Training, batch_size: int) -> int:
+    """Steps of one pass over the training scans."""
+    return max(len(training.rows) // batch_size, 1)
+
+
+def rate_at(recipe: Recipe, phase: Phase, step: int, steps_per_epoch: int) -> float:
+    """The learning rate at a step, counted from 0: the schedule runs from where the phase's training began."""
+    return phase.lr * factor(recipe.schedule, step - phase.begun, phase.over - phase.begun, steps_per_epoch)
+
+
 def total_steps(recipe: Recipe, scans: int) -> int:
     """Optimiser steps of the run; ``epochs`` counts passes over the training scans."""
     if scans == 0:
         raise ScanlearnError("There is not one scan to train on: look at the store's splits and labels.")
+    if recipe.stages:
+        return sum(stage.steps or 0 for stage in settled(recipe, scans))
     if recipe.epochs is not None:
         return max(recipe.epochs * scans // recipe.batch_size, 1)
     return recipe.steps

@@ -40,6 +40,10 @@ class Objective(nn.Module):
     def start_from(self, network: Network) -> None:
         """Called after the network was initialised from weights (copies of its parts must follow)."""
 
+    def begin(self, seed: int) -> None:
+        """Called before the first step of a stage that begins anew (``stages`` with ``fresh``): heads, key networks and
+        queues go on; an opponent starts from new weights, a function of ``seed``."""
+
     def after_update(self) -> None:
         """Called after each optimiser step (moving averages)."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from scanlearn.errors import ScanlearnError
 from scanlearn.randomness import Draws
+from scanlearn.scans.pace import Pace
 from scanlearn.scans.places import surround, surroundings
 from scanlearn.scans.resample import resample
 from scanlearn.scans.sampling import SharedWalk, Shares, Walk
@@ -35,7 +36,8 @@ class Loader:
 
     Args:
         store, rows: what to walk over.
-        batch_size: of all ranks together; rank r owns the r-th of ``world_size`` equal chunks of positions.
+        batch_size: of all ranks together; rank r owns the r-th of ``world_size`` equal chunks of positions. Where it
+            changes on the way: (first step, batch size) of each size, and t counts the samples of all steps before.
         size: voxels per side of a random patch; None gives whole scans (they must share one shape).
         seed, start, stop: of the walk, in steps.
         workers: 0 reads ahead in one thread, else as many processes.
@@ -57,7 +59,7 @@ class Loader:
         store: Store,
         rows: Sequence[int] | np.ndarray,
         *,
-        batch_size: int,
+        batch_size: int | Sequence[tuple[int, int]],
         size: Sequence[int] | None,
         seed: int,
         start: int = 0,
@@ -75,11 +77,12 @@ class Loader:
         size = None if size is None else tuple(int(n) for n in size)
         if patches is not None:
             _check_patches(patches, rows, size, masks, foreground)
-        _check(store, rows, size, batch_size, world_size, masks, foreground, labels)
+        pace = Pace(batch_size)
+        pace.check(world_size)
+        _check(store, rows, size, masks, foreground, labels)
         self.start, self.stop, self.workers = start, stop, workers
-        share = batch_size // world_size
-        positions = np.arange(rank * share, (rank + 1) * share)
-        self.steps = Steps(store, rows, size, batch_size, positions, seed, masks, foreground, labels, patches, shares)
+        own = partial(pace.positions, rank=rank, world_size=world_size)
+        self.steps = Steps(store, rows, size, pace, own, seed, masks, foreground, labels, patches, shares)
 
     def __len__(self) -> int:
         return max(self.stop - self.start, 0)
@@ -119,15 +122,15 @@ class Loader:
 
 
 class Steps(Dataset[Batch]):
-    """The batches by step: ``steps[s]`` is the part of the global batch of step s at ``positions``."""
+    """The batches by step: ``steps[s]`` is the part of the global batch of step s at ``positions(s)``."""
 
     def __init__(
         self,
         store: Store,
         rows: np.ndarray,
         size: tuple[int, ...] | None,
-        batch_size: int,
-        positions: np.ndarray,
+        pace: Pace,
+        positions: Callable[[int], np.ndarray],
         seed: int,
         masks: bool,
         foreground: float,
@@ -135,7 +138,7 @@ class Steps(Dataset[Batch]):
         patches: Patches | None = None,
         shares: Shares | None = None,
     ):
-        self.store, self.rows, self.size, self.batch_size, self.positions = store, rows, size, batch_size, positions
+        self.store, self.rows, self.size, self.pace, self.positions_at = store, rows, size, pace, positions
         self.seed, self.masks, self.foreground, self.labels = seed, masks, foreground, labels
         self.patches = patches
         self.walk: Walk | SharedWalk = Walk(len(rows), seed) if shares is None else SharedWalk(shares, seed)
@@ -155,7 +158,7 @@ class Steps(Dataset[Batch]):
             self.store.read(rows, boxes, image)
         batch: Batch = {
             "step": step,
-            "position": torch.from_numpy(self.positions),
+            "position": torch.from_numpy(self.positions_at(step)),
             "row": torch.from_numpy(rows),
             "image": torch.from_numpy(image),
             "low": torch.from_numpy(low),
@@ -175,7 +178,7 @@ class Steps(Dataset[Batch]):
 
     def items_at(self, step: int) -> np.ndarray:
         """int64 (n,): which entries of ``rows`` are visited at this step."""
-        return self.walk.items(step * self.batch_size + self.positions)
+        return self.walk.items(self.pace.before(step) + self.positions_at(step))
 
     def _boxes(self, step: int, items: np.ndarray) -> list[Box] | None:
         if self.patches is not None:
@@ -198,7 +201,7 @@ class Steps(Dataset[Batch]):
         size = np.array(self.size)
         slack = self.store.shapes(rows) - size
         room = np.maximum(slack, 0)
-        draws = Draws.for_step(self.seed, step, self.positions).child("patch")
+        draws = Draws.for_step(self.seed, step, self.positions_at(step)).child("patch")
         starts = draws.integers(0, torch.from_numpy(room), len(size)).numpy()
         if self.foreground > 0:
             wanted = draws.bernoulli(self.foreground).numpy()
@@ -232,16 +235,12 @@ def _check(
     store: Store,
     rows: np.ndarray,
     size: tuple[int, ...] | None,
-    batch_size: int,
-    world_size: int,
     masks: bool,
     foreground: float,
     labels: np.ndarray | None,
 ) -> None:
     if len(rows) == 0:
         raise ScanlearnError("There is no scan to load: the list of rows is empty.")
-    if batch_size % world_size:
-        raise ScanlearnError(f"A batch of {batch_size} cannot be shared by {world_size} ranks; use a multiple of it.")
     if size is not None and len(size) != store.spatial_dims:
         raise ScanlearnError(f"The patch size {size} has {len(size)} numbers, but the store is {store.spatial_dims}D.")
     if size is None and not store.same_shape(rows):

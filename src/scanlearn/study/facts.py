@@ -10,6 +10,7 @@ from typing import Any
 from scanlearn.engine.recipe_file import read_yaml
 from scanlearn.engine.record import Record, read_record
 from scanlearn.engine.run_folder import RunFolder
+from scanlearn.engine.stages import scans_in
 from scanlearn.errors import ScanlearnError
 from scanlearn.files import read_json
 from scanlearn.weights.encoder import CARD
@@ -70,7 +71,7 @@ class Facts:
         seconds, before = 0.0, 0
         for line in self.train:
             if line.get("images_per_second"):
-                seconds += (line["step"] - before) * self.recipe["batch_size"] / line["images_per_second"]
+                seconds += scans_in(self.recipe, before, line["step"]) / line["images_per_second"]
             before = line["step"]
         return seconds / 60
 
