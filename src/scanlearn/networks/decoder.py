@@ -13,7 +13,10 @@ from scanlearn.networks.encoder import Encoder, split_description
 from scanlearn.registry import Registry
 
 DECODERS = Registry(
-    "decoder", modules=tuple(f"scanlearn.networks.{name}" for name in ("unet", "unet_blocks", "nnunet"))
+    "decoder",
+    modules=tuple(
+        f"scanlearn.networks.{name}" for name in ("unet", "unet_blocks", "nnunet", "segres", "segres_boundary")
+    ),
 )
 
 
@@ -21,8 +24,13 @@ class Decoder(nn.Module):
     """Base of the decoders. ``forward(features, size)`` takes the encoder's maps, fine to coarse, and the spatial size
     of the image, and gives (N, out_channels, *size) before any activation.
 
+    A decoder that makes more than its output says so in ``aside``; its ``forward`` takes a third argument, a dictionary
+    that it fills with those maps (name -> (N, channels, *spatial)), or None where nobody asks for them.
+
     Subclasses take the encoder and ``out_channels`` by position and their settings as keywords, and hand those on.
     """
+
+    aside: tuple[str, ...] = ()
 
     def __init__(self, name: str, out_channels: int, **settings: Any):
         super().__init__()

@@ -6,6 +6,8 @@ had by normalising groups of the batch on their own; without groups the shufflin
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -68,6 +70,23 @@ class SplitBatchNorm(_BatchNorm):
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, groups={self.groups}, always_batch_stats={self.always_batch_stats}"
+
+
+@contextmanager
+def without_running_statistics(module: nn.Module) -> Iterator[None]:
+    """In training, normalise by the batch and leave the running statistics as they are: for a second look at a batch."""
+    norms = [part for part in module.modules() if isinstance(part, _BatchNorm)]
+    usual = [norm.momentum for norm in norms]
+    counts = [None if norm.num_batches_tracked is None else norm.num_batches_tracked.clone() for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum, count in zip(norms, usual, counts, strict=True):
+            norm.momentum = momentum
+            if norm.num_batches_tracked is not None and count is not None:
+                norm.num_batches_tracked.copy_(count)
 
 
 def set_batch_norm(

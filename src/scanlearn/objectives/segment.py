@@ -1,27 +1,43 @@
-"""Segmentation: Dice plus cross-entropy on the decoder's output (nnU-Net's default pair; Isensee et al. 2021)."""
+"""Segmentation: Dice plus cross-entropy on the decoder's output (nnU-Net's default pair; Isensee et al. 2021), of plain
+classes or of regions that overlap (spec_cpcseg §2).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
-from scanlearn.errors import ScanlearnError
+from scanlearn.errors import ScanlearnError, unknown
 from scanlearn.networks.network import Network
 from scanlearn.objectives.objective import OBJECTIVES, Objective, full_precision
+from scanlearn.objectives.overlap import Overlap, Share
+from scanlearn.objectives.regions import checked_regions, pairs, region_masks
 from scanlearn.objectives.step import Step
+
+COUNTS = ("labelled", "batch")
 
 
 @OBJECTIVES.register("segment")
 class Segment(Objective):
-    """Soft Dice over the foreground classes + cross-entropy over all.
+    """Soft Dice + cross-entropy over all voxels of the scans that have a mask.
+
+    In a batch with ``labelled``, bool (N,), the other scans count for nothing and send no gradient.
 
     Args:
-        network: its decoder has ``classes`` output channels, background first.
-        classes: number of classes, background included.
+        network: its decoder has ``classes`` output channels, background first; or two for each region.
+        classes: number of classes of the mask, background included.
         view: the view that is segmented.
         mask: name of the mask in the views, int64 (N, 1, *spatial); spatial views move it with the image.
+        regions: classes of each region, e.g. [[1, 2, 3], [2, 3], [3]]; each is a softmax of its own over outside and
+            inside, and their losses are added. None: plain classes.
         dice, cross_entropy: weights of the two terms.
+        background: whether Dice counts what is outside too.
+        squared: square both sums below the line of Dice.
         batch_dice: sum over the batch before the ratio (steadier when a class is missing from many patches).
         smooth: added above and below the line of the ratio. Models Genesis fine-tunes with 1, Dice alone.
+        count: the mean is taken over the ``labelled`` scans of the global batch, or over all of the ``batch`` (as
+            published for ssCPCseg).
     """
 
     def __init__(
@@ -31,30 +47,31 @@ class Segment(Objective):
         classes: int,
         view: str = "image",
         mask: str = "mask",
+        regions: Sequence[Sequence[int]] | None = None,
         dice: float = 1.0,
         cross_entropy: float = 1.0,
+        background: bool = False,
+        squared: bool = False,
         batch_dice: bool = True,
         smooth: float = 1e-5,
+        count: str = "labelled",
     ):
         super().__init__()
         if network.decoder is None:
             raise ScanlearnError("The objective 'segment' needs a decoder: set network.decoder in the recipe.")
-        from monai.losses import DiceCELoss
-
-        self.view, self.mask, self.classes = view, mask, classes
-        self.dice, self.cross_entropy, self.batch_dice, self.smooth = dice, cross_entropy, batch_dice, smooth
-        self.loss = DiceCELoss(
-            include_background=False,
-            to_onehot_y=True,
-            softmax=True,
-            lambda_dice=dice,
-            lambda_ce=cross_entropy,
-            batch=batch_dice,
-            smooth_nr=smooth,
-            smooth_dr=smooth,
-        )
+        if count not in COUNTS:
+            raise unknown("count", count, COUNTS)
+        self.view, self.mask, self.classes, self.count = view, mask, classes, count
+        self.regions = None if regions is None else checked_regions(regions, classes, "segment")
+        self.loss = Overlap(dice, cross_entropy, background, squared, batch_dice, smooth)
 
     def forward(self, step: Step) -> Tensor:
-        logits = step.restored(self.view).float()
+        logits, mask = step.restored(self.view).float(), step.view(self.mask)
         with full_precision(logits):
-            return self.loss(logits, step.view(self.mask))
+            share = Share(len(mask), step.batch.get("labelled"), self.count)
+            if self.regions is None:
+                return self.loss(logits, mask[:, 0], share)
+            inside = region_masks(mask, self.regions, self.classes).long().unbind(dim=1)
+            drawn = pairs(logits, len(self.regions))
+            losses = [self.loss(pair, region, share) for pair, region in zip(drawn, inside, strict=True)]
+            return sum(losses[1:], losses[0])

@@ -22,11 +22,13 @@ class Step:
         self.network = network
         self.batch = batch
         self.logs: dict[str, Tensor] = {}
+        self.opposed: list[Tensor] = []
         self._views = views
         self._seed = seed
         self._features: dict[str, list[Tensor]] = {}
         self._pooled: dict[str, Tensor] = {}
         self._restored: dict[str, Tensor] = {}
+        self._aside: dict[str, dict[str, Tensor]] = {}
 
     def view(self, name: str) -> Tensor:
         """The view (N, C, *spatial); an unknown name is refused with the nearest known one."""
@@ -66,17 +68,35 @@ class Step:
         if view not in self._restored:
             if self.network.decoder is None:
                 raise unknown("decoder", "none", ["unet", "unet_blocks"])
-            self._restored[view] = self.network.decoder(self.features(view), self.view(view).shape[2:])
+            decoder, size = self.network.decoder, self.view(view).shape[2:]
+            more = (self._aside.setdefault(view, {}),) if decoder.aside else ()
+            self._restored[view] = decoder(self.features(view), size, *more)
         return self._restored[view]
+
+    def aside(self, view: str, name: str) -> Tensor:
+        """What the decoder makes of the view beside its output, (N, channels, *spatial)."""
+        self.restored(view)
+        if name not in self._aside.get(view, {}):
+            raise unknown("output of the decoder", name, self._aside.get(view, {}))
+        return self._aside[view][name]
 
     def log(self, name: str, value: Tensor) -> None:
         """Remember a number for the log; kept on the device, so it costs no synchronisation."""
         self.logs[name] = value.detach()
 
+    def oppose(self, loss: Tensor) -> None:
+        """Hand over the loss of an opponent, a scalar. It is taken as it is: no weight of the recipe stands before it."""
+        self.opposed.append(loss)
+
     def permutation(self, count: int, salt: int = 0) -> Tensor:
         """The order in which this step shuffles the global batch: the same on every rank, new at every step."""
         order = permutation(self._seed + salt, int(self.batch["step"]), count)
         return torch.from_numpy(order).to(next(iter(self._views.values())).device)
+
+    def draws(self, name: str) -> Draws:
+        """Random streams of this rank's samples for one objective: independent of the views and of other names."""
+        device = next(iter(self._views.values())).device
+        return Draws.for_step(self._seed, int(self.batch["step"]), self.batch["position"], device).child(name)
 
     def uniform(self) -> float:
         """A number in [0, 1) that holds for the whole global batch: the same on every rank, new at every step."""

@@ -1,0 +1,70 @@
+"""Regions that overlap, such as whole tumour, tumour core and enhancing tumour: each a pair of output channels.
+
+Source: spec_cpcseg §2.1 and §4.1; Iwasawa et al. 2020.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from scanlearn.errors import ScanlearnError
+
+
+def checked_regions(regions: Sequence[Sequence[int]], classes: int, objective: str) -> list[list[int]]:
+    """The regions as lists of class numbers; refuses empty ones and classes that the mask does not have."""
+    found = [sorted({int(value) for value in region}) for region in regions]
+    for region in found:
+        if not region or region[0] < 1 or region[-1] >= classes:
+            raise ScanlearnError(
+                f"A region of the objective {objective!r} is a list of classes from 1 to {classes - 1}, not {region}."
+            )
+    return found
+
+
+def region_masks(mask: Tensor, regions: Sequence[Sequence[int]], classes: int) -> Tensor:
+    """bool (N, R, *spatial): which voxels of a mask int64 (N, 1, *spatial) are in each region."""
+    table = torch.zeros(len(regions), classes, dtype=torch.bool, device=mask.device)
+    for row, region in zip(table, regions, strict=True):
+        row[list(region)] = True
+    return table[:, mask[:, 0]].movedim(0, 1)
+
+
+def inner_edges(inside: Tensor) -> Tensor:
+    """bool (N, R, *spatial): the voxels of each region that touch, face to face, one outside it or the image's border.
+
+    This is the region without its erosion by the cross of 6 (in 2D 4) neighbours.
+    """
+    kept = inside.clone()
+    for axis in range(2, inside.ndim):
+        low, high = (inside.narrow(axis, start, inside.shape[axis] - 1) for start in (0, 1))
+        kept.narrow(axis, 1, inside.shape[axis] - 1).logical_and_(low)
+        kept.narrow(axis, 0, inside.shape[axis] - 1).logical_and_(high)
+        kept.select(axis, 0).fill_(False)
+        kept.select(axis, -1).fill_(False)
+    return inside & ~kept
+
+
+def pairs(logits: Tensor, regions: int) -> list[Tensor]:
+    """The two channels (N, 2, *spatial), outside and inside, of each region from logits (N, 2 R, *spatial)."""
+    if logits.shape[1] != 2 * regions:
+        raise ScanlearnError(
+            f"{regions} regions need a decoder with {2 * regions} output channels, but it has {logits.shape[1]}."
+        )
+    return list(logits.split(2, dim=1))
+
+
+def painted(logits: Tensor, regions: Sequence[Sequence[int]]) -> Tensor:
+    """int64 (N, *spatial): one class for each voxel, from logits (N, 2 R, *spatial).
+
+    The regions are painted one after the other, so the smallest comes last; a region's class is the one that no later
+    region has (spec_cpcseg §7: WT, TC, ET give edema, core and enhancing tumour).
+    """
+    label = torch.zeros(logits.shape[0], *logits.shape[2:], dtype=torch.int64, device=logits.device)
+    for number, pair in enumerate(pairs(logits, len(regions))):
+        later = {value for region in regions[number + 1 :] for value in region}
+        own = [value for value in regions[number] if value not in later] or list(regions[number])
+        label[pair[:, 1] > pair[:, 0]] = own[0]
+    return label
