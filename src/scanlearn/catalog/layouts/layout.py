@@ -14,6 +14,8 @@ from typing import Any
 from scanlearn.registry import Registry
 
 _MODULES = (
+    "chestxray14",
+    "chexpert",
     "covid_ct",
     "deeplesion",
 )
