@@ -91,7 +91,7 @@ def test_lists_of_two_splits_in_one_folder_are_refused(tmp_path):
         (tmp_path / f"{part}_list.txt").write_text(
             "00013118_008.png 0 1\n" if part == "train" else "00000003_000.png 0\n"
         )
-    with pytest.raises(ScanlearnError, match="another part of the split 'chexnet'.*folder of its own"):
+    with pytest.raises(ScanlearnError, match=r"another part of the split 'chexnet'.*folder of its own"):
         read(tmp_path)
 
 

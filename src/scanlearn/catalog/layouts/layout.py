@@ -18,6 +18,11 @@ _MODULES = (
     "chexpert",
     "covid_ct",
     "deeplesion",
+    "mimic_cxr",
+    "montgomery",
+    "mura",
+    "shenzhen",
+    "siim_pneumothorax",
 )
 LAYOUTS = Registry("layout", modules=tuple(f"scanlearn.catalog.layouts.{name}" for name in _MODULES))
 
