@@ -11,7 +11,7 @@ from scanlearn.objectives.ranks import own_part
 from scanlearn.objectives.regions import inner_edges, region_masks
 from scanlearn.objectives.step import Step
 
-REGIONS = [[1, 2], [2]]
+REGIONS = {"both": [1, 2], "second": [2]}
 NETWORK = {
     "encoder": {"name": "segres", "width": 8, "blocks": [1, 1], "dropout": 0.0, "groups": 4},
     "decoder": {"name": "segres_boundary", "out_channels": 4, "groups": 4},

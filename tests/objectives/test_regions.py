@@ -6,7 +6,7 @@ from scipy.ndimage import binary_erosion, generate_binary_structure
 from scanlearn.errors import ScanlearnError
 from scanlearn.objectives.regions import checked_regions, inner_edges, painted, pairs, region_masks
 
-TUMOUR = [[1, 2, 3], [2, 3], [3]]  # whole tumour, core, enhancing, in the numbers of the Decathlon
+TUMOUR = {"whole": [1, 2, 3], "core": [2, 3], "enhancing": [3]}  # in the numbers of the Decathlon
 
 
 @pytest.mark.parametrize("dims", [2, 3])
@@ -14,7 +14,7 @@ def test_region_masks_are_the_unions_of_their_classes(dims):
     mask = torch.randint(0, 4, (2, 1, *[5] * dims))
     found = region_masks(mask, TUMOUR, classes=4)
     assert found.shape == (2, 3, *[5] * dims)
-    for region, inside in zip(TUMOUR, found.unbind(dim=1), strict=True):
+    for region, inside in zip(TUMOUR.values(), found.unbind(dim=1), strict=True):
         assert torch.equal(inside, torch.isin(mask[:, 0], torch.tensor(region)))
 
 
@@ -44,9 +44,9 @@ def test_a_smaller_region_is_painted_over_a_larger_one_that_misses_it():
 
 
 def test_regions_that_are_empty_or_of_unknown_classes_are_refused():
-    assert checked_regions([[2, 1, 2]], 3, "segment") == [[1, 2]]
-    for wrong in ([[]], [[0, 1]], [[3]]):
-        with pytest.raises(ScanlearnError, match="from 1 to 2"):
-            checked_regions(wrong, 3, "segment")
+    assert checked_regions({"a": [2, 1, 2]}, 3, "segment") == {"a": [1, 2]}
+    for wrong in ([], [0, 1], [3]):
+        with pytest.raises(ScanlearnError, match="'a' of the objective 'segment' is a list of classes from 1 to 2"):
+            checked_regions({"a": wrong}, 3, "segment")
     with pytest.raises(ScanlearnError, match="3 regions need a decoder with 6"):
         pairs(torch.zeros(1, 4, 2, 2), 3)

@@ -6,7 +6,7 @@ weighs the rare class least; this is what it was meant to be (§4.3, after Hatam
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -47,7 +47,7 @@ class Boundary(Objective):
         classes: int,
         view: str = "image",
         mask: str = "mask",
-        regions: Sequence[Sequence[int]] | None = None,
+        regions: Mapping[str, Sequence[int]] | None = None,
         dice: float = 1.0,
         cross_entropy: float = 1.0,
         count: str = "labelled",
@@ -56,7 +56,7 @@ class Boundary(Objective):
         if network.decoder is None or BOUNDARY not in network.decoder.aside:
             raise ScanlearnError("The objective 'boundary' needs network.decoder: segres_boundary in the recipe.")
         self.view, self.mask, self.classes, self.count = view, mask, classes, count
-        each = [[value] for value in range(1, classes)] if regions is None else regions
+        each = {str(value): [value] for value in range(1, classes)} if regions is None else regions
         self.regions = checked_regions(each, classes, "boundary")
         self.loss = Overlap(dice, cross_entropy, background=True, squared=True, batch_dice=True, smooth=1e-7)
 

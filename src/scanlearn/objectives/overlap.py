@@ -39,26 +39,31 @@ class Overlap:
 
         ``weights`` (N, *spatial) of the voxels in the cross-entropy, whose mean is still taken over all voxels.
         """
+        above, below, surprise = self.sums(logits, mask, weights)
+        total = self.cross_entropy * share.mean(surprise / mask[0].numel())
+        if not self.dice:
+            return total
+        if self.batch_dice:
+            return total + self.dice * share.weight * self.lacking(share.total(above), share.total(below)).mean()
+        return total + self.dice * share.mean(self.lacking(above, below).mean(dim=1))
+
+    def sums(self, logits: Tensor, mask: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """What the loss is made of, for each sample: the sum of p t and of p + t (or their squares) over the voxels of
+        each class (N, classes), and the sum of -log p (N,)."""
         log_p = F.log_softmax(logits, dim=1)
         surprise = -log_p.gather(1, mask[:, None])[:, 0]
         surprise = surprise if weights is None else surprise * weights
-        total = self.cross_entropy * share.mean(surprise.flatten(1).mean(dim=1))
-        if self.dice:
-            total = total + self.dice * self._dice(log_p.exp(), mask, share)
-        return total
+        p, first = log_p.exp(), 0 if self.background else 1
+        above, below = [], []
+        for c in range(first, p.shape[1]):  # one class at a time: no copy of the mask with a channel for each
+            truth = (mask == c).to(p.dtype)
+            above.append((p[:, c] * truth).flatten(1).sum(dim=1))
+            below.append(((p[:, c].square() if self.squared else p[:, c]) + truth).flatten(1).sum(dim=1))
+        return torch.stack(above, dim=1), torch.stack(below, dim=1), surprise.flatten(1).sum(dim=1)
 
-    def _dice(self, p: Tensor, mask: Tensor, share: Share) -> Tensor:
-        classes = range(0 if self.background else 1, p.shape[1])
-        terms = [self._sums(p[:, c], (mask == c).to(p.dtype)) for c in classes]  # one class at a time: no one-hot copy
-        above, below = (torch.stack(part, dim=1) for part in zip(*terms, strict=True))  # (N, classes)
-        if self.batch_dice:
-            above, below = share.total(above), share.total(below)
-        ratio = 1.0 - (2.0 * above + self.smooth) / (below + self.smooth)
-        return share.weight * ratio.mean() if self.batch_dice else share.mean(ratio.mean(dim=1))
-
-    def _sums(self, p: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
-        below = p.square() + truth if self.squared else p + truth
-        return (p * truth).flatten(1).sum(dim=1), below.flatten(1).sum(dim=1)
+    def lacking(self, above: Tensor, below: Tensor) -> Tensor:
+        """1 - Dice of such sums."""
+        return 1.0 - (2.0 * above + self.smooth) / (below + self.smooth)
 
 
 class Share:

@@ -5,7 +5,7 @@ Source: spec_cpcseg §2.1 and §4.1; Iwasawa et al. 2020.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -13,21 +13,22 @@ from torch import Tensor
 from scanlearn.errors import ScanlearnError
 
 
-def checked_regions(regions: Sequence[Sequence[int]], classes: int, objective: str) -> list[list[int]]:
-    """The regions as lists of class numbers; refuses empty ones and classes that the mask does not have."""
-    found = [sorted({int(value) for value in region}) for region in regions]
-    for region in found:
+def checked_regions(regions: Mapping[str, Sequence[int]], classes: int, objective: str) -> dict[str, list[int]]:
+    """The regions, name -> class numbers; refuses empty ones and classes that the mask does not have."""
+    found = {str(name): sorted({int(value) for value in region}) for name, region in regions.items()}
+    for name, region in found.items():
         if not region or region[0] < 1 or region[-1] >= classes:
             raise ScanlearnError(
-                f"A region of the objective {objective!r} is a list of classes from 1 to {classes - 1}, not {region}."
+                f"The region {name!r} of the objective {objective!r} is a list of classes from 1 to {classes - 1}, not "
+                f"{region}."
             )
     return found
 
 
-def region_masks(mask: Tensor, regions: Sequence[Sequence[int]], classes: int) -> Tensor:
+def region_masks(mask: Tensor, regions: Mapping[str, Sequence[int]], classes: int) -> Tensor:
     """bool (N, R, *spatial): which voxels of a mask int64 (N, 1, *spatial) are in each region."""
     table = torch.zeros(len(regions), classes, dtype=torch.bool, device=mask.device)
-    for row, region in zip(table, regions, strict=True):
+    for row, region in zip(table, regions.values(), strict=True):
         row[list(region)] = True
     return table[:, mask[:, 0]].movedim(0, 1)
 
@@ -56,15 +57,16 @@ def pairs(logits: Tensor, regions: int) -> list[Tensor]:
     return list(logits.split(2, dim=1))
 
 
-def painted(logits: Tensor, regions: Sequence[Sequence[int]]) -> Tensor:
+def painted(logits: Tensor, regions: Mapping[str, Sequence[int]]) -> Tensor:
     """int64 (N, *spatial): one class for each voxel, from logits (N, 2 R, *spatial).
 
     The regions are painted one after the other, so the smallest comes last; a region's class is the one that no later
-    region has (spec_cpcseg §7: WT, TC, ET give edema, core and enhancing tumour).
+    region has (spec_cpcseg §7: whole tumour, core and enhancing tumour give edema, core, enhancing tumour).
     """
     label = torch.zeros(logits.shape[0], *logits.shape[2:], dtype=torch.int64, device=logits.device)
-    for number, pair in enumerate(pairs(logits, len(regions))):
-        later = {value for region in regions[number + 1 :] for value in region}
-        own = [value for value in regions[number] if value not in later] or list(regions[number])
+    members = list(regions.values())
+    for number, pair in enumerate(pairs(logits, len(members))):
+        later = {value for region in members[number + 1 :] for value in region}
+        own = [value for value in members[number] if value not in later] or list(members[number])
         label[pair[:, 1] > pair[:, 0]] = own[0]
     return label

@@ -4,7 +4,7 @@ classes or of regions that overlap (spec_cpcseg §2).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
@@ -29,8 +29,8 @@ class Segment(Objective):
         classes: number of classes of the mask, background included.
         view: the view that is segmented.
         mask: name of the mask in the views, int64 (N, 1, *spatial); spatial views move it with the image.
-        regions: classes of each region, e.g. [[1, 2, 3], [2, 3], [3]]; each is a softmax of its own over outside and
-            inside, and their losses are added. None: plain classes.
+        regions: classes of each region, {whole: [1, 2, 3], core: [2, 3]}; each is a softmax of its own over outside
+            and inside, and their losses are added. None: plain classes.
         dice, cross_entropy: weights of the two terms.
         background: whether Dice counts what is outside too.
         squared: square both sums below the line of Dice.
@@ -47,7 +47,7 @@ class Segment(Objective):
         classes: int,
         view: str = "image",
         mask: str = "mask",
-        regions: Sequence[Sequence[int]] | None = None,
+        regions: Mapping[str, Sequence[int]] | None = None,
         dice: float = 1.0,
         cross_entropy: float = 1.0,
         background: bool = False,
@@ -69,9 +69,13 @@ class Segment(Objective):
         logits, mask = step.restored(self.view).float(), step.view(self.mask)
         with full_precision(logits):
             share = Share(len(mask), step.batch.get("labelled"), self.count)
-            if self.regions is None:
-                return self.loss(logits, mask[:, 0], share)
-            inside = region_masks(mask, self.regions, self.classes).long().unbind(dim=1)
-            drawn = pairs(logits, len(self.regions))
-            losses = [self.loss(pair, region, share) for pair, region in zip(drawn, inside, strict=True)]
+            losses = [self.loss(*each, share) for each in self.drawn(logits, mask)]
             return sum(losses[1:], losses[0])
+
+    def drawn(self, logits: Tensor, mask: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """What is held against what, logits (N, k, *spatial) and int64 (N, *spatial): all classes at once, or region by
+        region. logits (N, channels, *spatial), mask int64 (N, 1, *spatial)."""
+        if self.regions is None:
+            return [(logits, mask[:, 0])]
+        inside = region_masks(mask, self.regions, self.classes).long().unbind(dim=1)
+        return list(zip(pairs(logits, len(self.regions)), inside, strict=True))

@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from scanlearn.catalog.labels import Labels
@@ -22,7 +21,6 @@ from scanlearn.networks.network import Network
 from scanlearn.objectives.segment import Segment
 from scanlearn.scans.intensity import to_unit
 from scanlearn.scans.store import Store
-from scanlearn.tasks.bootstrap import ratio
 from scanlearn.tasks.segmentation_metrics import segmentation_case, segmentation_metrics
 from scanlearn.tasks.sliding import sliding_window_logits
 
@@ -114,19 +112,18 @@ def segmentation_loss(
     """The objective's loss with the validation scans as one batch: the Dice of all their voxels, or the mean over scans
     where the objective counts each sample (``batch_dice`` false), and the mean cross-entropy of a voxel."""
     device = next(learner.parameters()).device
-    overlap, total = np.zeros((len(rows), objective.classes - 1)), np.zeros((len(rows), objective.classes - 1))
-    entropy, voxels = 0.0, 0
-    for i, row in enumerate(rows):
+    sums: list[tuple[Tensor, ...]] = []
+    voxels = 0
+    for row in rows:
         image = read_unit(store, int(row), device)
-        logits = sliding_window_logits(learner.network, None, image[None], size, OVERLAP)
-        mask = torch.from_numpy(store.read_masks([int(row)])[0]).to(device).long()[None]
-        for k, found in enumerate(torch.softmax(logits, dim=1)[0, 1:]):
-            truth = mask[0] == k + 1
-            overlap[i, k] = float((found * truth).sum(dtype=torch.float64))
-            total[i, k] = float(found.sum(dtype=torch.float64) + truth.sum())
-        entropy += float(F.cross_entropy(logits, mask, reduction="sum"))
+        logits = sliding_window_logits(learner.network, None, image[None], size, OVERLAP).double()
+        mask = torch.from_numpy(store.read_masks([int(row)])[0]).to(device).long()[None, None]
+        drawn = [objective.loss.sums(*each) for each in objective.drawn(logits, mask)]
+        sums.append(tuple(torch.stack(part, dim=1)[0] for part in zip(*drawn, strict=True)))
         voxels += mask.numel()
-    if objective.batch_dice:
-        overlap, total = overlap.sum(0), total.sum(0)
-    dice = ratio(2 * overlap + objective.smooth, total + objective.smooth)
-    return float(objective.dice * (1 - dice).mean() + objective.cross_entropy * entropy / voxels)
+    above, below, surprise = (torch.stack(part) for part in zip(*sums, strict=True))  # (scans, drawn apart, classes)
+    loss = objective.loss
+    if loss.batch_dice:
+        above, below = above.sum(dim=0, keepdim=True), below.sum(dim=0, keepdim=True)
+    lacking = loss.lacking(above, below).mean(dim=(0, 2)).sum()
+    return float(loss.dice * lacking + loss.cross_entropy * surprise.sum() / voxels)
