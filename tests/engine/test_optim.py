@@ -9,6 +9,7 @@ from scanlearn.engine.optim import Lars, build_optimizer, parameter_groups, set_
 from scanlearn.engine.recipe import OptimizerSettings, ScheduleSettings
 from scanlearn.engine.schedule import factor
 from scanlearn.errors import ScanlearnError
+from scanlearn.objectives.objective import Apart
 
 
 def small_module():
@@ -83,3 +84,43 @@ def test_cosine_falls_from_one_to_zero_and_per_epoch_in_stairs():
     stairs = [factor(ScheduleSettings("cosine", per_epoch=True), step, 100, 10) for step in range(100)]
     assert all(len(set(stairs[i : i + 10])) == 1 for i in range(0, 100, 10))
     assert stairs[30] == pytest.approx(0.5 * (1 + math.cos(math.pi * 0.3)))
+
+
+def test_a_constant_group_keeps_the_rate_while_the_schedule_falls():
+    # SimSiam's predictor, spec_dira §2.2.
+    module = small_module()
+    groups = parameter_groups(module, module["encoder"], OptimizerSettings(), [Apart(module["head"])])
+    optimizer = build_optimizer(groups, OptimizerSettings())
+    set_learning_rate(optimizer, 0.01, 0.5)
+    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    assert {rates[id(p)] for p in module["head"].parameters()} == {0.5}
+    assert {rates[id(p)] for p in module["encoder"].parameters()} == {0.01}
+
+
+def test_lars_of_barlow_twins_moves_weights_by_02_and_vectors_by_00048_without_trust_or_decay():
+    # spec_dira §2.3: rates at batch 256; momentum 0.9, trust 0.001, decay 1e-6.
+    module = small_module()
+    settings = OptimizerSettings("lars", lr=0.2, weight_decay=1e-6, vector_lr_scale=0.024, trust=0.001)
+    optimizer = build_optimizer(parameter_groups(module, module["encoder"], settings), settings)
+    set_learning_rate(optimizer, 0.2)
+    before = {name: p.detach().clone() for name, p in module.named_parameters()}
+    for p in module.parameters():
+        p.grad = torch.ones_like(p)
+    optimizer.step()
+    for name, p in module.named_parameters():
+        moved = before[name] - p.detach()
+        if p.ndim == 1:
+            torch.testing.assert_close(moved, torch.full_like(p, 0.0048))
+        else:
+            gradient = 1 + 1e-6 * before[name]
+            torch.testing.assert_close(moved, 0.2 * 0.001 * before[name].norm() / gradient.norm() * gradient)
+
+
+def test_the_schedule_of_barlow_twins_warms_up_ten_epochs_and_ends_at_a_thousandth():
+    settings = ScheduleSettings("cosine", warmup_epochs=10, end=0.001)
+    rates = [factor(settings, step, 1000, steps_per_epoch=5) for step in range(1001)]
+    assert rates[:3] == pytest.approx([0.02, 0.04, 0.06]) and rates[49] == rates[50] == 1.0
+    for step in (50, 300, 777, 1000):
+        q = 0.5 * (1 + math.cos(math.pi * (step - 50) / 950))
+        assert rates[step] == pytest.approx(q + 0.001 * (1 - q))
+    assert rates[1000] == pytest.approx(0.001) and rates[50:] == sorted(rates[50:], reverse=True)

@@ -9,22 +9,34 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from scanlearn.engine.balance import Balance, gradient_norms
 from scanlearn.engine.recipe import Recipe
 from scanlearn.engine.stages import phase_at, phases
 from scanlearn.errors import ScanlearnError
 from scanlearn.networks.network import Network, build_network
 from scanlearn.networks.norm import set_batch_norm
-from scanlearn.objectives.objective import Objective, build_objective
+from scanlearn.objectives.objective import Apart, Objective, build_objective
 from scanlearn.objectives.step import Step
 
 
 class Learner(nn.Module):
-    """``forward(views, batch, weights) -> (loss, parts)`` or, with ``embed``, the pooled features of images."""
+    """``forward(views, batch, weights) -> (loss, parts)`` or, with ``embed``, the pooled features of images.
 
-    def __init__(self, network: Network, objectives: dict[str, Objective], seed: int = 0, freeze_encoder: bool = False):
+    With ``normalise`` its objectives are balanced by their gradients (``engine/balance``).
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        objectives: dict[str, Objective],
+        seed: int = 0,
+        freeze_encoder: bool = False,
+        normalise: bool = False,
+    ):
         super().__init__()
         self.network = network
         self.objectives = nn.ModuleDict(objectives)
+        self.balance = Balance(list(objectives)) if normalise else None
         self.seed = seed
         self.freeze_encoder = freeze_encoder
         self.judged_by: dict[str, float] = {}  # weights that a validation of the objectives goes by; those of the stage
@@ -44,24 +56,38 @@ class Learner(nn.Module):
         batch: dict[str, Any] | None = None,
         weights: dict[str, float] | None = None,
         embed: Tensor | None = None,
+        measure: bool = False,
     ) -> Any:
         """One step over all objectives of weight > 0.
 
+        ``measure`` also gives the norm of each weighted objective's gradient at the encoder, ``gradient_NAME``.
+
         Returns:
-            (weighted sum, {objective or log name: unweighted value}), or (N, num_features) for ``embed``.
+            (weighted sum, {objective or log name: unweighted value}), or (N, num_features) for ``embed``. The sum has
+            the value of the objectives alone, and the gradients of opponents' losses as well, for their own parameters.
         """
         if embed is not None:
             return self.network.pooled(embed)
         assert views is not None and batch is not None and weights is not None
         step = Step(self.network, views, batch, self.seed)
+        values = {name: objective(step) for name, objective in self.objectives.items() if weights[name] != 0}
+        parts = {name: value.detach() for name, value in values.items()}
+        norms = gradient_norms(values, self.network.encoder) if measure else {}
+        factors: dict[str, Any] = {name: weights[name] for name in values}
+        if self.balance is not None and self.training:
+            self.balance.note(norms)
+            factors = {name: weights[name] * by for name, by in self.balance.factors(list(values)).items()}
+        parts |= {f"gradient_{name}": norm * abs(factors[name]) for name, norm in norms.items()}
         total = torch.zeros((), device=next(iter(views.values())).device)
-        parts: dict[str, Tensor] = {}
-        for name, objective in self.objectives.items():
-            if weights[name] != 0:
-                value = objective(step)
-                parts[name] = value.detach()
-                total = total + weights[name] * value
+        for name, value in values.items():
+            total = total + factors[name] * value
+        for opposing in step.opposed:
+            total = total + (opposing - opposing.detach())  # nothing to the value
         return total, {**parts, **step.logs}
+
+    def apart(self) -> list[Apart]:
+        """What in the objectives moves in another way than the recipe says."""
+        return [part for objective in self.objectives.values() for part in objective.apart()]  # type: ignore[operator]
 
     def after_update(self) -> None:
         """After each optimiser step: moving averages and the like."""
@@ -87,7 +113,7 @@ def build_learner(
     for name, settings_of in recipe.objectives.items():
         with usable(f"objectives.{name}"):
             objectives[name] = build_objective(name, {k: v for k, v in settings_of.items() if k != "weight"}, network)
-    learner = Learner(network, objectives, seed, recipe.network.freeze_encoder)
+    learner = Learner(network, objectives, seed, recipe.network.freeze_encoder, recipe.loss_normaliser == "gradients")
     learner.judged_by = phases(recipe)[-1].weights
     return learner
 

@@ -35,7 +35,8 @@ class TrainingProgress:
 
     def _fresh(self) -> None:
         self._sums: dict[str, Tensor] = {}
-        self._count = self._images = 0
+        self._counts: dict[str, int] = {}
+        self._images = 0
         self._waited = 0.0
         self._since = time.perf_counter()
 
@@ -65,9 +66,9 @@ class TrainingProgress:
         self._losses.append(loss)
         self._rows.append((int(batch["step"]), batch["row"]))
         self._images += len(batch["row"]) * self._fabric.world_size
-        self._count += 1
         for name, value in {"loss": loss, **values}.items():
             self._sums[name] = self._sums[name] + value if name in self._sums else value.clone()
+            self._counts[name] = self._counts.get(name, 0) + 1
 
     def check_finite(self, step: int) -> None:
         """A loss that is not a number stops the run, with the step and the scans, before anything is saved."""
@@ -97,7 +98,7 @@ class TrainingProgress:
     def report(self, step: int, rate: float, stage: str = "") -> None:
         """One line in the log, the numbers in the bar; with the name of the stage where the recipe has stages."""
         spent = max(time.perf_counter() - self._since, 1e-9)
-        means: Any = torch.stack([total.float() / self._count for total in self._sums.values()])
+        means: Any = torch.stack([total.float() / self._counts[name] for name, total in self._sums.items()])
         means = self._fabric.all_reduce(means, reduce_op="mean")  # of all ranks: the global batch
         values = dict(zip(self._sums, means.tolist(), strict=True))
         speed, wait = self._images / spent, self._waited / spent

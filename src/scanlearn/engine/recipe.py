@@ -49,10 +49,12 @@ class OptimizerSettings:
     name: str = "adam"  # sgd | adam | adamw | lars
     lr: float = 1e-3  # at the recipe's batch size; not scaled behind your back
     momentum: float = 0.9  # sgd, lars
+    trust: float = 1e-3  # lars: a weight tensor moves by this share of its norm, times lr
     betas: tuple[float, float] = (0.9, 0.999)  # adam, adamw
     weight_decay: float = 0.0
     decay_norm_and_bias: bool = True  # MoCo decays all parameters
     encoder_lr_scale: float = 1.0  # fine-tuning: the encoder's learning rate relative to the head's
+    vector_lr_scale: float = 1.0  # that of biases and norms relative to that of weights (Barlow Twins: 0.024)
 
 
 @dataclass
@@ -61,6 +63,8 @@ class ScheduleSettings:
 
     name: str = "constant"  # constant | cosine | step | poly | plateau (by the validations of ``stopping``)
     warmup_steps: int = 0  # linear from 0
+    warmup_epochs: int = 0  # instead: passes over the training scans
+    end: float = 0.0  # cosine: what it falls to, as a share of the rate
     milestones: list[float] = field(default_factory=list)  # step: fractions of the run, e.g. [0.6, 0.8]
     gamma: float = 0.1  # step: the factor at each milestone; plateau: the factor on each plateau
     power: float = 0.9  # poly (nnU-Net)
@@ -87,6 +91,9 @@ class MonitorSettings:
 
     every: int = 0  # steps; 0: ten times in the run; -1: never
     scans: int = 512  # how many training scans are embedded
+    # Steps between measurements of each objective's gradient at the encoder, where there are several; one more backward
+    # pass for each. 0: ten times in the run; -1: never.
+    gradients: int = 0
 
 
 @dataclass
@@ -114,7 +121,10 @@ class Recipe:
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
     stopping: StoppingSettings = field(default_factory=StoppingSettings)
-    clip_norm: float | None = None
+    clip_norm: float | None = None  # of the gradient; opponents are not clipped
+    # gradients: objectives are scaled so that their gradients at the encoder are as long as that of the first one
+    # (a mean over measurements); weights then say how strongly each pulls. none: losses are summed as they are.
+    loss_normaliser: str = "none"
     foreground: float = 0.0  # share of patches centred on a labelled voxel
     # {column: {word: weight}}, such as {dataset: {lidc: 1, deeplesion: 1}}: the part of all samples that scans with this
     # word get, however many they are; 0 leaves them out. null: every scan equally often.
@@ -154,8 +164,12 @@ RANGES: dict[str, tuple[float, float]] = {
     "optimizer.momentum": (0, 1),
     "optimizer.betas": (0, 1),
     "optimizer.weight_decay": (0, math.inf),
+    "optimizer.trust": (0, math.inf),
     "optimizer.encoder_lr_scale": (0, math.inf),
+    "optimizer.vector_lr_scale": (0, math.inf),
     "schedule.warmup_steps": (0, 1e12),
+    "schedule.warmup_epochs": (0, 1e9),
+    "schedule.end": (0, 1),
     "schedule.milestones": (0, 1),
     "schedule.gamma": (0, math.inf),
     "schedule.power": (0, math.inf),
@@ -173,10 +187,12 @@ RANGES: dict[str, tuple[float, float]] = {
     "stages.lr": (0, math.inf),
     "monitor.every": (-1, 1e12),
     "monitor.scans": (1, 1e7),
+    "monitor.gradients": (-1, 1e12),
     "log_every": (1, 1e12),
     "checkpoint_every": (0, 1e12),
 }
 PATCHES = ("random", "words")
+NORMALISERS = ("none", "gradients")
 LARGEST = 1e300  # of any other number
 NESTED = 32
 
@@ -230,6 +246,8 @@ def parse_recipe(data: dict[str, Any]) -> Recipe:
     _check_numbers(recipe.to_dict(), "")
     if recipe.patches not in PATCHES:
         raise unknown("kind of patches", recipe.patches, PATCHES)
+    if recipe.loss_normaliser not in NORMALISERS:
+        raise unknown("loss_normaliser", recipe.loss_normaliser, NORMALISERS)
     if not recipe.stopping.every and (recipe.stopping.patience or recipe.schedule.name == "plateau"):
         wants = "The schedule plateau" if recipe.schedule.name == "plateau" else "stopping.patience"
         raise ScanlearnError(f"{wants} goes by validations: set stopping.every to the steps between them.")

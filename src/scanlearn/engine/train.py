@@ -16,12 +16,14 @@ from torch import Tensor
 
 from scanlearn.catalog.splits import assert_disjoint
 from scanlearn.console import say, warn
+from scanlearn.engine.balance import measures
 from scanlearn.engine.batches import TIMEOUT, Batches, Unreadable
 from scanlearn.engine.checkpoint import checkpoints, load_latest, save_checkpoint
 from scanlearn.engine.device import per_rank, reshard, start_fabric, to_memory_format, unsharded
 from scanlearn.engine.learner import Learner, build_learner, usable
 from scanlearn.engine.monitor import Monitor
-from scanlearn.engine.optim import build_optimizer, parameter_groups, set_learning_rate
+from scanlearn.engine.opponents import clip_gradients
+from scanlearn.engine.optim import optimizer_of, set_learning_rate
 from scanlearn.engine.progress import TrainingProgress
 from scanlearn.engine.recipe import Recipe
 from scanlearn.engine.record import write_record
@@ -166,8 +168,8 @@ def _train(
     for objective in learner.objectives.values():
         objective.start(len(training.rows), recipe.batch_size)  # type: ignore[operator]
     wrapped = fabric.setup_module(learner)
-    groups = parameter_groups(learner, learner.network.encoder, recipe.optimizer)
-    optimizer: Any = fabric.setup_optimizers(build_optimizer(groups, recipe.optimizer))
+    whole = optimizer_of(learner, learner.network.encoder, recipe.optimizer, learner.apart())
+    optimizer: Any = fabric.setup_optimizers(whole)
 
     # ---------------------------------------------------------------- where to start
     stopping = Stopping(recipe, learner, passes(training, recipe.batch_size))
@@ -220,7 +222,8 @@ def _train(
                 hand_over(phase, learner, optimizer, stopping, seed)
             weights, learner.judged_by = phase.weights, judged_by(course, phase)
             rate = stopping.rate(rate_at(recipe, phase, step - 1, passes(training, phase.batch_size)))
-            set_learning_rate(optimizer, rate)
+            set_learning_rate(optimizer, rate, phase.lr)
+            due = measures(recipe, step, steps, weights, begins=step - 1 == phase.first)
             torch.manual_seed(seed * 1_000_003 + step)  # whatever draws from the global generator (dropout)
             optimizer.zero_grad()
             for part in range(parts):
@@ -230,11 +233,11 @@ def _train(
                     raise unreadable(error, fabric, run, step, part, state, progress) from error
                 views = make_views(batch)
                 with fabric.no_backward_sync(wrapped, enabled=part < parts - 1):
-                    loss, values = wrapped(views, batch, weights)
+                    loss, values = wrapped(views, batch, weights, measure=due and part == 0)
                     fabric.backward(loss / parts)
                 progress.add(batch, loss.detach(), values)
             if recipe.clip_norm:
-                fabric.clip_gradients(wrapped, optimizer, max_norm=recipe.clip_norm, error_if_nonfinite=False)
+                clip_gradients(fabric, optimizer, recipe.clip_norm)
             optimizer.step()
             learner.after_update()
             if validate is not None and stopping.due(step, phase.over):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +19,27 @@ OBJECTIVES = Registry(
     "objective",
     modules=tuple(
         f"scanlearn.objectives.{name}"
-        for name in ("momentum_contrast", "mixed_contrast", "restore", "words", "rotation", "classify", "segment")
+        for name in (
+            *("momentum_contrast", "mixed_contrast", "siamese", "redundancy", "restore", "adversary"),
+            *("words", "rotation", "classify", "segment"),
+        )
     ),
 )
+
+
+@dataclass(frozen=True)
+class Apart:
+    """Parameters of an objective that move in another way than the recipe says.
+
+    Attributes:
+        module: whose parameters.
+        optimizer: None, the recipe's, at its rate without its schedule; or the settings of an optimiser of its own, at
+            a constant rate (``name``, ``lr`` and others of the recipe's ``optimizer``), which makes it an opponent: its
+            loss is what the objective gives to ``Step.oppose``, and no other loss may reach it.
+    """
+
+    module: nn.Module
+    optimizer: Mapping[str, Any] | None = None
 
 
 class Objective(nn.Module):
@@ -46,6 +67,10 @@ class Objective(nn.Module):
 
     def after_update(self) -> None:
         """Called after each optimiser step (moving averages)."""
+
+    def apart(self) -> list[Apart]:
+        """Its modules that move in another way than the recipe says."""
+        return []
 
 
 def build_objective(name: str, settings: dict[str, object], network: Network) -> Objective:

@@ -37,6 +37,17 @@ def changed_voxels(view: Tensor, target: Tensor) -> Tensor:
     return (view != target).any(dim=1, keepdim=True)
 
 
+def restored_image(step: Step, view: str, target: str, activation: str = "sigmoid") -> Tensor:
+    """What the decoder makes of ``view``, (N, C, *spatial) float32, in [0, 1] with ``sigmoid``; it must fit ``target``."""
+    output, wanted = step.restored(view).float(), step.view(target)
+    if output.shape != wanted.shape:
+        raise ScanlearnError(
+            f"The decoder restores {tuple(output.shape[1:])} (channels, size) but the view {target!r} is "
+            f"{tuple(wanted.shape[1:])}: set network.decoder's out_channels or the size."
+        )
+    return torch.sigmoid(output) if activation == "sigmoid" else output
+
+
 @OBJECTIVES.register("restore")
 class Restore(Objective):
     """Error between the decoder's image and the clean view.
@@ -73,17 +84,11 @@ class Restore(Objective):
 
     def restored(self, step: Step) -> Tensor:
         """The restored image, (N, C, *spatial), float32."""
-        output = step.restored(self.view).float()
-        return torch.sigmoid(output) if self.activation == "sigmoid" else output
+        return restored_image(step, self.view, self.target, self.activation)
 
     def forward(self, step: Step) -> Tensor:
         target, restored = step.view(self.target), self.restored(step)
         with full_precision(target):
-            if restored.shape != target.shape:
-                raise ScanlearnError(
-                    f"The decoder restores {tuple(restored.shape[1:])} (channels, size) but the view {self.target!r} is "
-                    f"{tuple(target.shape[1:])}: set network.decoder's out_channels or the size."
-                )
             # A collapsed network paints one grey value: its output hardly varies (users' most common complaint).
             step.log("restored_std", restored.std())
             changed = changed_voxels(step.view(self.view), target) if self.region == "masked" else None
