@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,8 +9,9 @@ from pathlib import Path
 from scanlearn.catalog.assemble import Found, assemble
 from scanlearn.catalog.boxes import BOX_FINDINGS, NO_BOX
 from scanlearn.catalog.boxes import COLUMN as BOXES
+from scanlearn.catalog.candidates import COLUMN as CANDIDATES
 from scanlearn.catalog.layouts.layout import Layout, Rows, all_layouts, layout_named
-from scanlearn.catalog.layouts.tools import first_of, keep
+from scanlearn.catalog.layouts.tools import first_of, keep, some_names
 from scanlearn.catalog.mask_cells import below
 from scanlearn.catalog.origin import with_origin
 from scanlearn.catalog.table import FIXED, SPLITS, Catalog
@@ -20,7 +20,6 @@ from scanlearn.errors import ScanlearnError, unknown
 
 NONE = "none"  # --layout none: a plain folder; --split none: no published split
 _WRAPPERS = 3  # folders around the root, as archives make them
-_MOST_BESIDE = 64  # folders that are looked into
 
 
 def recognise(folder: Path) -> Layout | None:
@@ -29,6 +28,7 @@ def recognise(folder: Path) -> Layout | None:
     Raises ScanlearnError where the folder bears the marks of several.
     """
     found = [layout for layout in all_layouts() if any(_is_root(layout, root) for root in _wrapped(folder))]
+    found = [layout for layout in found if not any(other.name in layout.gives_way_to for other in found)]
     if len(found) > 1:
         names = ", ".join(layout.name for layout in found)
         raise ScanlearnError(f"{folder} looks like several data sets ({names}); say which with --layout.")
@@ -90,12 +90,7 @@ def _root_of(layout: Layout, folder: Path) -> Path:
 
 
 def _folders_in(folder: Path) -> list[Path]:
-    try:
-        with os.scandir(folder) as entries:
-            inside = sorted(e.path for e in entries if not e.name.startswith((".", "__MACOSX")) and e.is_dir())
-    except OSError:
-        return []
-    return [Path(path) for path in inside[:_MOST_BESIDE]]
+    return [folder / name for name in some_names(folder) if (folder / name).is_dir()]
 
 
 # ---------------------------------------------------------------- what it is
@@ -116,7 +111,7 @@ def _tell_counts(layout: Layout, rows: Rows) -> None:
 def _counts(layout: Layout, rows: Rows) -> dict[str, int]:
     words: Counter[str] = Counter()
     for name, cells in rows.columns.items():
-        if name not in FIXED.names and name not in (BOXES, BOX_FINDINGS):
+        if (name not in FIXED.names or name == "view") and name not in (BOXES, BOX_FINDINGS, CANDIDATES):
             for cell, times in Counter(cells).items():
                 words.update(dict.fromkeys(str(cell).split("|"), times))
     patients = {*rows.columns["patient_id"]} if rows.patients_known and "patient_id" in rows.columns else {""}

@@ -14,13 +14,20 @@ from typing import Any
 from scanlearn.registry import Registry
 
 _MODULES = (
+    "brats",
     "chestxray14",
     "chexpert",
     "covid_ct",
     "deeplesion",
+    "lidc",
+    "lits",
+    "luna16",
+    "medseg",
     "mimic_cxr",
     "montgomery",
+    "msd",
     "mura",
+    "rsna_pneumonia",
     "shenzhen",
     "siim_pneumothorax",
 )
@@ -87,6 +94,7 @@ class Layout:
             of any label column. Where this copy differs, it is said.
         contained_in: layouts from whose images these were taken, and of which a network that saw them has seen these.
         knows: where marks do not tell, whether a folder that bears them is the root; it opens few and small files.
+        gives_way_to: layouts that are meant where a folder holds both and none is named.
         patients_of: the layout whose numbers of patients these are, if not its own (RSNA's are those of ChestX-ray14).
         value_offset: what is added to the values of the files to get Hounsfield units.
         masks_on_image: a mask of its image's shape lies on the same voxels, whatever its header says.
@@ -103,6 +111,7 @@ class Layout:
     counts: Mapping[str, int] = field(default_factory=dict)
     contained_in: tuple[str, ...] = ()
     knows: Callable[[Path], bool] | None = None
+    gives_way_to: tuple[str, ...] = ()
     patients_of: str = ""
     value_offset: int = 0
     masks_on_image: bool = False

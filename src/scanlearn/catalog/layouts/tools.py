@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 
@@ -11,19 +13,55 @@ from scanlearn.catalog.columns import normal, read_table
 from scanlearn.errors import ScanlearnError
 
 _MOST_FOLDERS = 100_000
+_MOST_LOOKED_AT = 4096  # names in a folder, and ...
+_MOST_MATCHES = 16  # ... folders on a level, in order to recognise a data set
+
+
+def some_names(folder: Path, most: int = 64) -> list[str]:
+    """Names in a folder, sorted, hidden ones left out: of a huge folder some of them, so that looking costs little."""
+    try:
+        return _some_names(str(folder), folder.stat().st_mtime_ns)[:most]
+    except OSError:
+        return []
+
+
+@lru_cache(maxsize=256)
+def _some_names(folder: str, changed: int) -> list[str]:
+    """One listing for all layouts that look at a folder; ``changed`` is its time stamp, which belongs to the key."""
+    with os.scandir(folder) as entries:
+        return sorted(entry.name for entry in islice(entries, _MOST_LOOKED_AT) if not _is_hidden(entry.name))
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith((".", "__MACOSX"))
 
 
 def first_of(root: Path, names: str) -> Path | None:
-    """The first of the alternatives ``a|b`` that is below the root; ``*`` stands for any part of a name."""
+    """The first of the alternatives ``a|b`` that is below the root; ``*`` stands for any part of a name and ``[0-9]`` for a digit.
+
+    Meant for telling data sets apart: of a huge folder only some names are compared with a pattern.
+    """
     for name in names.split("|"):
-        if "*" not in name:
-            if (root / name).exists():
-                return root / name
-        else:
-            found = min(root.glob(name), default=None)
-            if found is not None:
-                return found
+        found = _matching(root, name.split("/")) if _is_pattern(name) else [root / name]
+        if found and found[0].exists():
+            return found[0]
     return None
+
+
+def _is_pattern(name: str) -> bool:
+    return "*" in name or "[" in name
+
+
+def _matching(root: Path, parts: list[str]) -> list[Path]:
+    places = [root]
+    for part in parts:
+        inside = (_like(place, part) if _is_pattern(part) else [place / part] for place in places)
+        places = [path for paths in inside for path in paths if path.exists()][:_MOST_MATCHES]
+    return places
+
+
+def _like(place: Path, part: str) -> list[Path]:
+    return [place / name for name in some_names(place, _MOST_LOOKED_AT) if fnmatchcase(name, part)]
 
 
 def must_have(root: Path, names: str, title: str, page: str) -> Path:
@@ -42,15 +80,6 @@ def first_bytes(path: Path, count: int = 4096) -> bytes:
             return file.read(count)
     except OSError:
         return b""
-
-
-def some_names(folder: Path, count: int = 32) -> list[str]:
-    """A few of the names in a folder, to know it by; those of hidden files are left out."""
-    try:
-        with os.scandir(folder) as entries:
-            return list(islice((entry.name for entry in entries if not entry.name.startswith(".")), count))
-    except OSError:
-        return []
 
 
 def read_columns(path: Path, wanted: Sequence[str], title: str, page: str) -> dict[str, list[str]]:
@@ -100,7 +129,7 @@ def files_in(root: Path, folders: Iterable[str], suffixes: Collection[str] = ())
     for folder in folders:
         try:
             with os.scandir(root / folder) as entries:
-                names = sorted(e.name for e in entries if not e.name.startswith(".") and e.is_file())
+                names = sorted(e.name for e in entries if not _is_hidden(e.name) and e.is_file())
         except OSError:
             continue
         for name in names:
@@ -118,7 +147,7 @@ def folders_below(root: Path, depth: int = 1) -> list[str]:
         for folder in level:
             try:
                 with os.scandir(root / folder) as entries:
-                    names = sorted(e.name for e in entries if not e.name.startswith((".", "__MACOSX")) and e.is_dir())
+                    names = sorted(e.name for e in entries if not _is_hidden(e.name) and e.is_dir())
             except OSError:
                 continue
             inside += [f"{folder}/{name}" if folder else name for name in names]
