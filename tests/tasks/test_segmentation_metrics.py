@@ -6,6 +6,7 @@ import torch
 from monai.metrics import compute_dice, compute_hausdorff_distance, compute_iou
 from scipy.ndimage import gaussian_filter
 
+from scanlearn.errors import ScanlearnError
 from scanlearn.tasks.segmentation_metrics import hausdorff_95, segmentation_case, segmentation_metrics
 
 CLASSES = {"lung": 1, "heart": 2}
@@ -81,6 +82,30 @@ def test_empty_masks_follow_the_table():
     assert lung["dice"]["value"] == pytest.approx(1 / 3)  # 0, 0, 1; the case where both are empty is not among them
     assert lung["hd95"]["value"] == 0.0
     assert (lung["both_empty"], lung["missed"], lung["invented"]) == (1, 1, 1)
+
+
+def test_with_the_convention_of_brats_no_case_is_left_out():
+    """Spec_cpcseg §10.3: both empty count Dice 1 and HD95 0, one empty Dice 0 and the diagonal, 373.13 mm."""
+    empty, there = np.zeros((240, 240, 155), np.uint8), np.zeros((240, 240, 155), np.uint8)
+    there[100:110, 100:110, 70:80] = 1
+    pairs = [(empty, empty), (empty, there), (there, empty), (there, there)]
+    cases = [segmentation_case(p, r, {"tumour": 1}, (1, 1, 1)) for p, r in pairs]
+    found = segmentation_metrics(cases, ["tumour"], np.arange(4), empty="brats", bootstrap=20)
+    tumour = found["classes"]["tumour"]
+    assert found["empty"] == "brats" and tumour["dice"]["value"] == pytest.approx((1 + 0 + 0 + 1) / 4)
+    assert tumour["hd95"]["value"] == pytest.approx((0 + 373.1287 + 373.1287 + 0) / 4, abs=1e-4)
+    assert (tumour["both_empty"], tumour["missed"], tumour["invented"]) == (1, 1, 1)
+    with pytest.raises(ScanlearnError, match="did you mean 'brats'"):
+        segmentation_metrics(cases, ["tumour"], np.arange(4), empty="bratz")
+
+
+def test_sensitivity_and_specificity_count_voxels():
+    prediction, reference = np.zeros((10, 10), np.uint8), np.zeros((10, 10), np.uint8)
+    reference[:4, :5] = 1  # 20 of 100
+    prediction[:2, :5] = 1  # 10 of them
+    prediction[9, :8] = 1  # and 8 others
+    case = segmentation_case(prediction, reference, {"lung": 1}, (1, 1))
+    assert case["sensitivity"][0] == 10 / 20 and case["specificity"][0] == 72 / 80
 
 
 def test_a_class_may_be_the_union_of_mask_values():

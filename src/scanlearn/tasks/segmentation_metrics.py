@@ -3,11 +3,13 @@ their means with a 95 % interval from resampled patients.
 
 What happens where a mask is empty is part of the definition, and every case of it is counted:
 
-| prediction | reference | Dice, IoU | HD95 | counted as |
-|---|---|---|---|---|
-| empty | empty | NaN, not in the mean | NaN, not in the mean | ``both_empty`` |
-| empty | there | 0 | infinite, not in the mean | ``missed`` |
-| there | empty | 0 | infinite, not in the mean | ``invented`` |
+| prediction | reference | Dice, IoU | HD95 | counted as | with ``empty="brats"`` |
+|---|---|---|---|---|---|
+| empty | empty | NaN, not in the mean | NaN, not in the mean | ``both_empty`` | Dice 1, HD95 0 |
+| empty | there | 0 | infinite, not in the mean | ``missed`` | HD95 is the diagonal of the scan |
+| there | empty | 0 | infinite, not in the mean | ``invented`` | HD95 is the diagonal of the scan |
+
+The diagonal of a BraTS scan of 240 x 240 x 155 mm is 373.13 mm.
 """
 
 from __future__ import annotations
@@ -18,9 +20,11 @@ from typing import Any
 import numpy as np
 from scipy.spatial import KDTree
 
+from scanlearn.errors import unknown
 from scanlearn.tasks.bootstrap import PatientBootstrap, estimate, mean_of_defined, ratio
 
-PER_CASE = ("dice", "iou", "hd95")
+PER_CASE = ("dice", "iou", "hd95", "sensitivity", "specificity")
+EMPTY = ("left_out", "brats")
 
 
 def segmentation_case(
@@ -36,8 +40,9 @@ def segmentation_case(
         spacing: mm between voxel centres along each axis of the arrays; HD95 comes out in its unit.
 
     Returns:
-        float64 arrays (K,): ``dice``, ``iou``, ``hd95`` (see ``hausdorff_95``), and the voxel counts ``both``,
-        ``predicted`` and ``reference`` that pooled figures are made of.
+        float64 arrays (K,): ``dice``, ``iou``, ``hd95`` (see ``hausdorff_95``), ``sensitivity`` and ``specificity`` of
+        voxels, the counts ``both``, ``predicted`` and ``reference`` that pooled figures are made of, and the scan's
+        ``diagonal``.
     """
     if prediction.shape != reference.shape or len(spacing) != reference.ndim:
         raise ValueError(
@@ -52,6 +57,9 @@ def segmentation_case(
         "dice": ratio(2 * both, predicted + there),
         "iou": ratio(both, predicted + there - both),
         "hd95": distance,
+        "sensitivity": ratio(both, there),
+        "specificity": ratio(reference.size - predicted - there + both, reference.size - there),
+        "diagonal": np.full(len(classes), float(np.linalg.norm(np.multiply(reference.shape, spacing)))),
         "both": both,
         "predicted": predicted,
         "reference": there,
@@ -85,6 +93,7 @@ def segmentation_metrics(
     classes: Sequence[str],
     patients: Any,
     *,
+    empty: str = "left_out",
     bootstrap: int = 2000,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -94,6 +103,7 @@ def segmentation_metrics(
         cases: one result for each of the N cases.
         classes: the K names, in the order of the cases' arrays.
         patients: (N,) whose cases they are. Patients are resampled, all cases of one together.
+        empty: what an empty mask counts, see the table above; figures of either kind are not those of the other.
 
     Returns:
         ``{"cases", "patients", "classes": {name: {...}}, "macro": {...}, "bootstrap": {...}}``. A class has ``dice``,
@@ -105,16 +115,20 @@ def segmentation_metrics(
     if not cases or len(cases) != len(patients):
         raise ValueError(f"{len(cases)} cases of {len(patients)} patients: each case needs its patient")
     resamples = PatientBootstrap(patients, bootstrap, seed)
-    table = {key: np.stack([case[key] for case in cases]) for key in (*PER_CASE, "both", "predicted", "reference")}
+    if empty not in EMPTY:
+        raise unknown("treatment of empty masks", empty, EMPTY)
+    table = {key: np.stack([case[key] for case in cases]) for key in cases[0]}
+    if empty == "brats":
+        table |= _as_brats(table)
     draws = {key: _mean_of_finite(table[key], resamples) for key in PER_CASE}
     both, predicted, there = (resamples.totals(table[key]) for key in ("both", "predicted", "reference"))
     draws["pooled_dice"] = ratio(2 * both, predicted + there)
     draws["pooled_iou"] = ratio(both, predicted + there - both)
-    empty = table["predicted"] == 0, table["reference"] == 0
+    no_prediction, no_reference = table["predicted"] == 0, table["reference"] == 0
     counts = {
-        "both_empty": empty[0] & empty[1],
-        "missed": empty[0] & ~empty[1],
-        "invented": ~empty[0] & empty[1],
+        "both_empty": no_prediction & no_reference,
+        "missed": no_prediction & ~no_reference,
+        "invented": ~no_prediction & no_reference,
     }
     return {
         "cases": len(cases),
@@ -127,8 +141,17 @@ def segmentation_metrics(
             for i, name in enumerate(classes)
         },
         "macro": {figure: estimate(mean_of_defined(values)) for figure, values in draws.items()},
+        "empty": empty,
         "bootstrap": {"resamples": bootstrap, "unit": "patient", "level": 0.95, "seed": seed},
     }
+
+
+def _as_brats(table: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Overlap and distance by the convention of the BraTS challenges, where no case is left out."""
+    nothing = (table["predicted"] == 0) & (table["reference"] == 0)
+    overlap = {key: np.where(nothing, 1.0, table[key]) for key in ("dice", "iou")}
+    distance = np.where(np.isinf(table["hd95"]), table["diagonal"], table["hd95"])
+    return {**overlap, "hd95": np.where(nothing, 0.0, distance)}
 
 
 def _mean_of_finite(values: np.ndarray, resamples: PatientBootstrap) -> np.ndarray:
