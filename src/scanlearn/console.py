@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 from rich.console import Console
@@ -48,10 +48,12 @@ def progress(**options: Any) -> Progress:
     )
 
 
-def track(items: Iterable[T], total: int, description: str) -> Iterator[T]:
-    """Iterate under a progress bar."""
+def track(
+    items: Iterable[T], total: int, description: str, counts: Callable[[T], bool] = lambda _: True
+) -> Iterator[T]:
+    """Iterate under a progress bar of so many steps; items that do not count are none of them."""
     with progress() as bar:
         task = bar.add_task(description, total=total, info="")
         for item in items:
             yield item
-            bar.advance(task)
+            bar.advance(task, counts(item))

@@ -23,6 +23,11 @@ def prepare(
     layout: str | None = None,
     split: str | None = None,
     boxes: str | None = None,
+    slices: Literal["axial", "coronal", "sagittal"] | None = None,
+    slice_every: int = 1,
+    slice_body: float = 0.0,
+    slice_label: str | None = None,
+    slice_turned: Literal["patient", "file"] = "patient",
     seed: int = 0,
     workers: int | None = None,
     overwrite: bool = False,
@@ -51,6 +56,11 @@ def prepare(
         layout: the public data set that the folder holds (covid_ct, ...), where it is not recognised; none for a plain folder.
         boxes: a table of boxes around findings (patientId,x,y,width,height) for `finetune --task detect`.
         split: a published split of that data set by name; none for a random one.
+        slices: take volumes apart into 2D scans, each volume decoded once; 2D scans stay as they are.
+        slice-every: each n-th slice.
+        slice-body: leave out slices of which less than this share shows the patient, e.g. 0.1.
+        slice-label: label column from the mask of a slice, e.g. lesion=1,2 for present where 1 or 2 is in it.
+        slice-turned: patient shows slices as radiologists see them, by the affine; file goes by the order of the voxels.
         seed: of the split.
         workers: processes that read (one for each core by default); 0 reads in this process.
         overwrite: replace a store that was made from other files or settings.
@@ -63,6 +73,7 @@ def prepare(
     given = dict(locals())
     from scanlearn.console import next_command
     from scanlearn.scans.prepare import prepare as run
+    from scanlearn.scans.slices import slicing_of
 
     found = run(
         source,
@@ -77,6 +88,7 @@ def prepare(
         layout=layout,
         split=split,
         boxes=boxes,
+        slices=slicing_of(slices, slice_every, slice_body, slice_label, slice_turned),
         seed=seed,
         workers=workers,
         overwrite=overwrite,

@@ -69,6 +69,9 @@ class Conformed:
     stats: dict[str, float] = field(default_factory=dict)
     voxels: dict[int, np.ndarray] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    slice: int | None = None  # of a volume, counted along the file's axis
+    more: bool = False  # other slices of the same volume follow
+    cells: dict[str, str] = field(default_factory=dict)  # label columns that the voxels tell
 
     def drop_arrays(self) -> None:
         """Free the voxels once they are written; dtype and channels stay readable."""
@@ -153,16 +156,21 @@ def _commonest(array: np.ndarray) -> tuple[float, Any]:
     return np.count_nonzero(flat == value) / flat.size, value
 
 
-def lay(out: Conformed, scan: Scan, grid: Grid, modality: str) -> None:
-    """Fill in everything about the image: array on the grid in its storage dtype, affine, value range."""
+def lay(out: Conformed, scan: Scan, grid: Grid, modality: str, stats: dict[str, float] | None = None) -> None:
+    """Fill in everything about the image: array on the grid in its storage dtype, affine, value range.
+
+    stats: of the volume that the scan is a slice of; its modality is settled too.
+    """
     if len(scan.shape) != grid.dims:
         raise FileError(scan.source, f"is {len(scan.shape)}D among {grid.dims}D scans; prepare those apart.")
-    out.modality, note = intensity.settle_modality(modality, scan.modality, scan.array)
+    note = ""
+    if stats is None:
+        modality, note = intensity.settle_modality(modality, scan.modality, scan.array)
+    out.modality = modality
     out.notes += (note,) if note else ()
     array = intensity.narrow(scan.array, out.modality)
     out.placement = grid.place(scan)
-    low, high = intensity.percentiles(array)
-    out.stats = {"minimum": float(array.min()), "maximum": float(array.max()), "p_low": low, "p_high": high}
+    out.stats = range_of(array) if stats is None else stats
     fill = intensity.window_for(out.modality, out.stats, grid.window, all_8bit=array.dtype == np.uint8)[0]
     if array.dtype.kind in "iu":
         fill = float(np.clip(np.rint(fill), np.iinfo(array.dtype).min, np.iinfo(array.dtype).max))
@@ -173,13 +181,24 @@ def lay(out: Conformed, scan: Scan, grid: Grid, modality: str) -> None:
         raise FileError(scan.source, "is constant on the grid of the store.")
 
 
+def range_of(array: np.ndarray) -> dict[str, float]:
+    """What ``intensity.window_for`` asks of the values of a scan."""
+    low, high = intensity.percentiles(array)
+    return {"minimum": float(array.min()), "maximum": float(array.max()), "p_low": low, "p_high": high}
+
+
 def lay_mask(mask: Scan, scan: Scan, out: Conformed) -> np.ndarray:
-    """The mask (*S) uint8 on the grid of the image.
+    """The mask (*S) uint8 on the grid of the store."""
+    assert out.placement is not None
+    return out.placement.apply(aligned(mask, scan, out), nearest=True)[0]
+
+
+def aligned(mask: Scan, scan: Scan, out: Conformed) -> np.ndarray:
+    """The mask (1, *S) uint8 on the voxels of the image.
 
     Where both files say where they lie in space, a 3D mask on another grid is found through the millimetres (masks
     are often saved with an axis turned round); else mask and image must have the same shape.
     """
-    assert out.placement is not None
     array = mask.array
     known = len(scan.shape) == len(mask.shape) == 3 and mask.located and scan.located
     if known and not (mask.shape == scan.shape and same_grid(mask.affine, scan.affine, scan.shape)):
@@ -190,4 +209,4 @@ def lay_mask(mask: Scan, scan: Scan, out: Conformed) -> np.ndarray:
         array = moved[None]
     elif mask.shape != scan.shape:
         raise FileError(mask.source, f"has the shape {mask.shape}, its image {scan.shape}.")
-    return out.placement.apply(array, nearest=True)[0]
+    return array

@@ -21,32 +21,29 @@ from scanlearn.scans import arrays, intensity
 from scanlearn.scans.conform import Conformed
 from scanlearn.scans.foreground import Foreground
 from scanlearn.scans.noted import lines, noted
-from scanlearn.scans.sources import ArraySource, FileSource
 from scanlearn.scans.store import digest, row_types
 
 # With more classes in the masks only their number is said.
 SHOWN_CLASSES = 8
 
 
-def finish(
-    part: Path, reader: FileSource | ArraySource, items: list[Conformed], settings: dict[str, Any], head: dict[str, Any]
-) -> None:
+def finish(part: Path, source: Catalog, items: list[Conformed], settings: dict[str, Any], head: dict[str, Any]) -> None:
     """Write everything beside the arrays into ``part`` and tell the person what was done.
 
-    The reader's catalogue has the original ids: it is divided by them. What is written has pseudonyms in their place,
-    unless the ``identifiers`` of the settings are "kept"; the arrays of volumes have the names of
-    ``stored_names``.
+    The catalogue ``source``, a row for each item, has the original ids: it is divided by them. What is written has
+    pseudonyms in their place, unless the ``identifiers`` of the settings are "kept"; the arrays of volumes have the
+    names of ``stored_names``.
     """
     good = [item for item in items if not item.reason]
     bad = [item for item in items if item.reason]
     if not good:
         raise ScanlearnError(f"None of the {len(items)} scans can be used; the first {bad[0].reason}")
     rows = np.array([item.row for item in good])
-    original = reader.catalog.take(rows).with_column("sha256", [item.digest for item in good])
+    original = source.take(rows).with_column("sha256", [item.digest for item in good])
     equal = equal_scans(original)
     splits = _split(original, equal, settings["target"], settings["seed"])
     identifiers = settings["identifiers"]
-    hidden, private = pseudonymise(reader.catalog, identifiers, keep=[settings["target"] or ""])
+    hidden, private = pseudonymise(source, identifiers, keep=[settings["target"] or ""])
     catalog = hidden.take(rows).with_column("sha256", [item.digest for item in good])
     catalog.save_mapped(part / "catalog.arrow")
     all_8bit = all(item.array.dtype == np.uint8 for item in good)
@@ -65,7 +62,7 @@ def finish(
         "settings": settings,
         "intensity": _intensity(good, settings["window"], all_8bit),
         "mask_values": values,
-        "mask_classes": _class_names(values, mask_names(reader.catalog.table)),
+        "mask_classes": _class_names(values, mask_names(source.table)),
         "splits": {"seed": settings["seed"], "parts": _sizes(catalog, splits), "sha256": digest(code)},
         "equal_scans": sum(len(rows) for rows in equal),
         "quarantine": _quarantine(hidden, bad, identifiers),
@@ -78,7 +75,7 @@ def finish(
     (part / "store.json").write_text(json.dumps(info, indent=1) + "\n")
     _tell(info, catalog, good, bad, equal, splits)
     if identifiers == "hashed":
-        _keep_names(private, reader.catalog, hidden, items, list_path(head["name"], head["key"]))
+        _keep_names(private, source, hidden, items, list_path(head["name"], head["key"]))
 
 
 def equal_scans(catalog: Catalog) -> list[np.ndarray]:

@@ -50,6 +50,11 @@ class Journal:
         self._keep(items)
         self.generation = generation
 
+    @property
+    def whole(self) -> int:
+        """How many scans of the source are done; a volume of which slices are lacking is not."""
+        return self.items[-1].row + (not self.items[-1].more) if self.items else 0
+
     def close(self) -> None:
         """Close the file."""
         self._file.close()
@@ -98,6 +103,8 @@ def _whole_lines(path: Path) -> tuple[dict[str, Any] | None, list[dict[str, Any]
 
 def _record(item: Conformed) -> dict[str, Any]:
     record: dict[str, Any] = {"row": item.row, "digests": [item.digest, item.mask_digest]}
+    if item.slice is not None:
+        record |= {"slice": [item.slice, item.more], "cells": item.cells}
     if item.reason:
         return record | {"reason": item.reason}
     assert item.placement is not None
@@ -118,6 +125,8 @@ def _record(item: Conformed) -> dict[str, Any]:
 def _item(record: dict[str, Any]) -> Conformed:
     digest, mask_digest = record["digests"]
     item = Conformed(record["row"], digest, mask_digest, reason=record.get("reason", ""))
+    item.slice, item.more = record.get("slice", (None, False))
+    item.cells = record.get("cells", {})
     if item.reason:
         return item
     item.hold(*record["array"])

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -38,6 +39,7 @@ from scanlearn.scans.rows import (
     processes,
     read_headers,
 )
+from scanlearn.scans.slices import Slicing, catalog_of_slices
 from scanlearn.scans.sources import ArraySource, FileSource, source_of
 from scanlearn.scans.store import VERSION, Store, open_store
 from scanlearn.scans.survey import Survey, bytes_below, survey
@@ -69,6 +71,7 @@ def prepare(  # type: ignore[misc]  # the options of both overloads are these
     layout: str | None = None,
     split: str | None = None,
     boxes: str | Path | None = None,
+    slices: str | Slicing | None = None,
     seed: int = 0,
     workers: int | None = None,
     overwrite: bool = False,
@@ -94,6 +97,7 @@ def prepare(  # type: ignore[misc]  # the options of both overloads are these
             folder.
         split: a published split of that data set, by name; "none" for a random one.
         boxes: table of boxes around findings in pixels of the image files, a row for each; see ``catalog.boxes``.
+        slices: take volumes apart into a 2D store: "axial", "coronal", "sagittal", or a ``Slicing`` that says more.
         seed: of the splits and of the foreground voxels.
         workers: processes that read; default one for each processor. 0 reads in this process, which then dies with a
             file that crashes its decoder.
@@ -117,6 +121,9 @@ def prepare(  # type: ignore[misc]  # the options of both overloads are these
     settings |= {"identifiers": identifiers, "max_scan_bytes": byte_limit(max_scan_bytes)}
     if not dry_run:
         look_after(out, keep=True)
+    slicing = Slicing(slices) if isinstance(slices, str) else slices
+    if slicing is not None:
+        settings["slices"] = slicing.settings()
     limit = settings["max_scan_bytes"]
     reader = source_of(source, patient=patient, mask=mask, image=image, layout=layout, split=split, limit_bytes=limit)
     if boxes is not None:
@@ -127,7 +134,7 @@ def prepare(  # type: ignore[misc]  # the options of both overloads are these
         reader = FileSource(with_boxes(reader.catalog, boxes), limit)
     if origin := origin_of(reader.catalog.table):
         settings["origin"] = origin
-    if target is not None:
+    if target is not None and (slicing is None or target != slicing.label):
         reader.catalog.labels(target)  # an unknown column is refused before the work, not after it
     workers = processes(reader, workers)
     count = len(reader.catalog)
@@ -136,16 +143,18 @@ def prepare(  # type: ignore[misc]  # the options of both overloads are these
     for row, header in track(read_headers(reader, workers, max_scan_seconds), count, "look"):
         headers[header] += 1
         dims[row] = len(header.shape)
-    grid = choose_grid(headers, size, spacing, fit, settings["window"])
+    grid = choose_grid(headers, size, spacing, fit, settings["window"], slicing)
     settings |= {"size": grid.size, "spacing": grid.spacing, "spatial_dims": grid.dims}
     if dry_run:
-        return survey(reader, np.flatnonzero(dims == grid.dims), headers, grid, out, workers)
+        usable = dims == grid.dims if slicing is None else dims >= 2
+        return survey(reader, np.flatnonzero(usable), headers, grid, out, workers, slicing)
     if out.exists() and _reusable(reader, out, settings, overwrite):
         say(f"{out} already holds these {count} scans with these settings; nothing to do.")
         look_after(out, keep=False)
         return open_store(out)
+    most = count if slicing is None else sum(n * max(h.shape if len(h.shape) > 2 else (1,)) for h, n in headers.items())
     with hold(out) as part:
-        _write(part, _Plan(reader, grid, settings, workers, max_scan_seconds, strict))
+        _write(part, _Plan(reader, grid, settings, workers, max_scan_seconds, strict, slicing, most))
     return open_store(out)
 
 
@@ -187,6 +196,8 @@ class _Plan:
     workers: int
     seconds: float
     strict: bool
+    slicing: Slicing | None
+    most: int  # scans, or slices, that there can be
 
 
 def _write(part: Part, plan: _Plan) -> None:
@@ -196,18 +207,23 @@ def _write(part: Part, plan: _Plan) -> None:
     states = [reader.state(row) for row in range(count)]
     with _explained(part, count), _journal(part, _journal_key(reader.catalog, settings, stored, states)) as journal:
         if journal.items:
-            say(f"going on: {len(journal.items)} of {count} scans were already there.")
+            say(f"going on: {journal.whole} of {count} scans were already there.")
             for item in journal.items:
                 item.file = reader.file(item.row)
         _write_scans(part, plan, journal, stored, [sum(bytes_ for bytes_, _ in state) for state in states])
         bad = [item.reason for item in journal.items if item.reason]
-        part.keep = len(bad) < count  # where nothing can be used, nothing is worth keeping
+        part.keep = len(bad) < len(journal.items)  # where nothing can be used, nothing is worth keeping
         if bad:
-            warn(f"left out, {len(bad)} of {count} scans:\n{left_out(bad)}")
+            what = "scans" if plan.slicing is None else "scans and slices"
+            warn(f"left out, {len(bad)} of {len(journal.items)} {what}:\n{left_out(bad)}")
         with writing(part.out.parent):
-            key = content_key(reader.catalog, settings, [(i.digest, i.mask_digest) for i in journal.items])
+            digests = [(item.digest, item.mask_digest) for item in journal.items if not item.more]
+            key = content_key(reader.catalog, settings, digests)
             head = {"version": VERSION, "key": key, "name": part.out.name}
-            finish(part.store, reader, journal.items, settings, head)
+            catalog, items = reader.catalog, journal.items
+            if plan.slicing is not None:
+                catalog, items = catalog_of_slices(catalog, items)
+            finish(part.store, catalog, items, settings, head)
             part.move_in()
 
 
@@ -219,24 +235,28 @@ def _write_scans(part: Part, plan: _Plan, journal: Journal, stored: list[str], s
         part.store.mkdir(exist_ok=True)
         writer: SliceWriter | VolumeWriter
         if flat:
-            writer = SliceWriter(part.store, len(stored), journal)
+            writer = SliceWriter(part.store, plan.most, journal)
         else:
             writer = VolumeWriter(part.store, part.apart, stored, journal)
     channels = next((item.array.shape[0] for item in journal.items if not item.reason), 0)
     for item in journal.items if plan.strict else ():
         _refuse(item, plan, part.out.name)
-    rows = range(len(journal.items), len(stored))
+    rows = range(journal.whole, len(stored))
+    begun = [item for item in journal.items[-1:] if item.more]  # a volume of which slices are lacking
+    skip = sum(item.row == begun[0].row for item in journal.items) if begun else 0
     # Volumes travel alone: a group of them would fill the disk before the first of it counts as done.
-    way: dict[str, Any] = {"apart": None, "sizes": sizes} if flat else {"apart": part.apart}
-    way |= {"seconds": plan.seconds}
+    way: dict[str, Any] = {"apart": None, "sizes": sizes} if flat and plan.slicing is None else {"apart": None}
+    way |= {"seconds": plan.seconds, "slicing": plan.slicing} | ({} if flat else {"apart": part.apart})
     made = conformed_rows(plan.reader, rows, plan.grid, plan.settings["seed"], plan.workers, **way)
     try:
-        for item in track(made, len(rows), "prepare"):
+        for item in islice(track(made, len(rows), "prepare", lambda item: not item.more), skip, None):
             if not item.reason:
                 channels = channels or item.array.shape[0]
                 if item.array.shape[0] != channels:
                     reason = f"has {item.array.shape[0]} channels, the scans before it {channels}."
-                    item = Conformed(item.row, item.digest, item.mask_digest, item.file, reason)
+                    said = Conformed(item.row, item.digest, item.mask_digest, item.file, reason)
+                    said.slice, said.more = item.slice, item.more
+                    item = said
             if plan.strict:
                 _refuse(item, plan, part.out.name)
             with part.undisturbed(), writing(disk):
@@ -251,8 +271,11 @@ def _write_scans(part: Part, plan: _Plan, journal: Journal, stored: list[str], s
 
 
 def _refuse(item: Conformed, plan: _Plan, name: str) -> None:
-    """Stop at a scan that cannot be used. Which file it is stands in the private list, unless names are kept."""
-    if not item.reason:
+    """Stop at a scan that cannot be used. Which file it is stands in the private list, unless names are kept.
+
+    A slice that shows nothing is no fault of its file.
+    """
+    if not item.reason or item.slice is not None:
         return
     if plan.settings["identifiers"] == "kept":
         raise FileError(item.file, item.reason)
@@ -266,9 +289,8 @@ def _journal_key(
     catalog: Catalog, settings: dict[str, Any], stored: list[str], states: list[list[tuple[int, int]]]
 ) -> str:
     """sha256 over all that the rows depend on: settings, program, paths, and size and time of every file."""
-    which = ("window", "fit", "seed", "size", "spacing", "spatial_dims", "max_scan_bytes")
-    head = {"version": [VERSION, __version__], **{name: settings[name] for name in which}}
-    head |= {"origin": settings["origin"]} if "origin" in settings else {}
+    which = ("window", "fit", "seed", "size", "spacing", "spatial_dims", "max_scan_bytes", "slices", "origin")
+    head = {"version": [VERSION, __version__], **{name: settings[name] for name in which if name in settings}}
     whole = hashlib.sha256(json.dumps(head, sort_keys=True).encode())
     columns = (catalog.array(name) for name in ("scan_id", "paths", "mask_path", "modality"))
     for cells in zip(stored, states, *columns, strict=True):
@@ -290,7 +312,7 @@ def _journal(part: Part, key: str) -> Iterator[Journal]:
     try:
         yield journal
     finally:
-        part.kept = len(journal.items)
+        part.kept = journal.whole
         journal.close()
 
 

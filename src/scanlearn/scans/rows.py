@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter, deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +14,7 @@ from typing import Any
 
 from scanlearn.errors import ScanlearnError
 from scanlearn.scans.conform import Conformed, Grid, conform, reason_of
+from scanlearn.scans.slices import Slicing, conform_slices, flat_shape
 from scanlearn.scans.sources import ArraySource, FileRows, FileSource
 from scanlearn.scans.workers import Lost, run_in_order
 from scanlearn.scans.writers import CannotWrite, write_apart
@@ -67,12 +68,17 @@ def read_headers(
         yield row, Header((), found.reason) if isinstance(found, Lost) else found
 
 
-def choose_grid(headers: Counter[Header], size: Any, spacing: Any, fit: str, window: Any) -> Grid:
-    """2D or 3D, by what most files are; and the size of 2D scans."""
+def choose_grid(
+    headers: Counter[Header], size: Any, spacing: Any, fit: str, window: Any, slicing: Slicing | None = None
+) -> Grid:
+    """2D or 3D, by what most files are; and the size of 2D scans, or of slices."""
     by_dims: Counter[int] = Counter()
     for header, times in headers.items():
         by_dims[len(header.shape)] += times
     dims = 3 if by_dims[3] >= by_dims[2] and by_dims[3] else 2
+    if slicing is not None:
+        dims = 2
+        headers = Counter({Header(flat_shape(header.shape, slicing)): 1 for header in headers if header.shape})
     size = _per_axis("size", size, dims, int)
     spacing = _per_axis("spacing", spacing, dims, float)
     if size and spacing:
@@ -105,23 +111,29 @@ def conformed_rows(
     apart: Path | None,
     sizes: Sequence[int] | None = None,
     seconds: float = SCAN_SECONDS,
+    slicing: Slicing | None = None,
 ) -> Generator[Conformed, None, None]:
-    """The scans of ``rows`` in that order, read, checked and laid on the grid by processes.
+    """The scans of ``rows`` in that order, read, checked and laid on the grid by processes; or their slices.
 
     apart: 3D: the folder where arrays are written, so that what is returned holds none; None returns them. sizes: bytes
-    of the files of each row of the reader; without them every scan travels alone.
+    of the files of each row of the reader; without them every scan travels alone. slicing: 2D; the slices of a volume
+    are made by one process, and one volume for each process is under way.
     """
     names, modalities = reader.catalog.array("scan_id"), reader.catalog.array("modality")
     task = lambda r: _Task(r, _alone(reader, r), modalities[r].as_py(), names[r].as_py())  # noqa: E731
     groups = ([row] for row in rows) if sizes is None else _groups(rows, sizes)
     tasks = ([task(row) for row in group] for group in groups)
+    function: Callable[[_Task], Conformed | CannotWrite | list[Conformed]]
     function = partial(_conform, grid=grid, seed=seed, apart=apart)
-    for row, item in zip(rows, run_in_order(function, tasks, workers, seconds=seconds), strict=True):
-        if isinstance(item, CannotWrite):
-            raise item
-        if isinstance(item, Lost):
-            item = Conformed(row, reader.digest(row), reader.mask_digest(row), reader.file(row), item.reason)
-        yield item
+    if slicing is not None:
+        function = partial(_slices, grid=grid, seed=seed, slicing=slicing)
+    ahead = 4 if slicing is None else 1
+    for row, made in zip(rows, run_in_order(function, tasks, workers, seconds=seconds, ahead=ahead), strict=True):
+        if isinstance(made, CannotWrite):
+            raise made
+        if isinstance(made, Lost):
+            made = Conformed(row, reader.digest(row), reader.mask_digest(row), reader.file(row), made.reason)
+        yield from made if isinstance(made, list) else [made]
 
 
 def kinds(reasons: Iterable[str]) -> list[tuple[int, str]]:
@@ -181,6 +193,10 @@ def _header(task: _Task) -> Header:
         return Header(task.source.shape(task.row))
     except Exception as error:  # the scan itself will say what is wrong
         return Header((), reason_of(error, task.source.files(task.row)))
+
+
+def _slices(task: _Task, *, grid: Grid, seed: int, slicing: Slicing) -> list[Conformed]:
+    return conform_slices(task.source, task.row, slicing, grid, task.modality, seed, task.name)
 
 
 def _conform(task: _Task, *, grid: Grid, seed: int, apart: Path | None) -> Conformed | CannotWrite:

@@ -19,6 +19,7 @@ from scanlearn.catalog.table import Catalog
 from scanlearn.files import size as in_units
 from scanlearn.scans.conform import Conformed, Grid
 from scanlearn.scans.rows import Header, conformed_rows, left_out
+from scanlearn.scans.slices import Slicing
 from scanlearn.scans.sources import ArraySource, FileSource, state_of
 from scanlearn.scans.writers import Stack
 
@@ -54,11 +55,13 @@ class Survey:
     sampled: int
     bytes_needed: int
     bytes_free: int
+    slices: int | None = None  # about so many, where volumes are cut into them
 
     def __str__(self) -> str:
         known = "" if self.patients_known else " (not known: every scan counts as one)"
         lines = [
             f"{self.scans} scans of {self.patients} patients{known}, {self.spatial_dims}D, {self.masks} with masks"
+            + ("" if self.slices is None else f", about {self.slices} slices")
         ]
         if self.shapes:
             low, middle, high = (" x ".join(map(str, shape)) for shape in self.shapes)
@@ -86,13 +89,16 @@ def survey(
     grid: Grid,
     out: Path,
     workers: int,
+    slicing: Slicing | None = None,
 ) -> Survey:
     """Count what the catalogue and the headers say, and measure a few scans. Nothing is written beside ``out``.
 
-    rows: of the scans whose headers let them be used; only these are counted.
+    rows: of the scans whose headers let them be used; only these are counted. slicing: volumes are counted, and how many
+    slices they give is told by the few that are measured.
     """
     catalog = reader.catalog.take(rows)
-    usable = {header: times for header, times in headers.items() if len(header.shape) == grid.dims}
+    dims = (grid.dims,) if slicing is None else (2, 3)
+    usable = {header: times for header, times in headers.items() if len(header.shape) in dims}
     skipped: Counter[str] = Counter()
     for header, times in headers.items():
         if header not in usable:
@@ -100,7 +106,7 @@ def survey(
             skipped[reason] += times
     sample = rows[_spread(len(rows))].tolist() if len(rows) else []
     voxels = sum(int(np.prod(header.shape)) * times for header, times in usable.items())
-    sampled, needed = _measure(reader, sample, grid, workers, len(rows), voxels)
+    sampled, needed, slices = _measure(reader, sample, grid, workers, len(rows), voxels, slicing)
     telling = telling_columns(catalog)
     masks = sum(path != "" for path in catalog.column("mask_path"))
     return Survey(
@@ -117,6 +123,7 @@ def survey(
         sampled=sampled,
         bytes_needed=needed,
         bytes_free=shutil.disk_usage(_existing(out)).free,
+        slices=slices,
     )
 
 
@@ -160,23 +167,31 @@ def _classes(catalog: Catalog, name: str) -> dict[str, int]:
 
 
 def _measure(
-    reader: FileSource | ArraySource, rows: list[int], grid: Grid, workers: int, total: int, voxels: int
-) -> tuple[int, int]:
-    """(scans measured, bytes of the whole store): a few scans are written into a temporary folder."""
+    reader: FileSource | ArraySource,
+    rows: list[int],
+    grid: Grid,
+    workers: int,
+    total: int,
+    voxels: int,
+    slicing: Slicing | None,
+) -> tuple[int, int, int | None]:
+    """(scans measured, bytes of the whole store, slices in it): a few scans are written into a temporary folder."""
     with tempfile.TemporaryDirectory(prefix="scanlearn-") as name:
         folder = Path(name) / "store" / "apart"
         folder.mkdir(parents=True)
         apart = None if grid.dims == 2 else folder
-        items = [i for i in conformed_rows(reader, rows, grid, 0, workers, apart=apart) if not i.reason]
+        made = conformed_rows(reader, rows, grid, 0, workers, apart=apart, slicing=slicing)
+        items = [item for item in made if not item.reason]
         if not items:
-            return 0, 0
+            return 0, 0, None if slicing is None else 0
         if apart is None:
             _write_flat(items, folder)
         measured = bytes_below(folder)
     if grid.dims == 2:
-        return len(items), measured * total // len(items)
+        scans = len({item.row for item in items})
+        return scans, measured * total // scans, None if slicing is None else len(items) * total // scans
     seen = sum(int(np.prod(item.placement.source)) for item in items if item.placement is not None)
-    return len(items), measured * voxels // seen
+    return len(items), measured * voxels // seen, None
 
 
 def _write_flat(items: list[Conformed], folder: Path) -> None:

@@ -40,19 +40,19 @@ class Lost:
 
 
 def run_in_order(
-    function: Callable[[T], R], groups: Iterable[Sequence[T]], workers: int, *, seconds: float
+    function: Callable[[T], R], groups: Iterable[Sequence[T]], workers: int, *, seconds: float, ahead: int = 4
 ) -> Iterator[R | Lost]:
     """Results of all tasks in their order, computed by processes; small tasks travel in groups.
 
     function and tasks are pickled. workers: 0 computes in this process, where nothing is survived. seconds: after so
-    long without a result a group is taken apart, and the task that hangs is given up. Exceptions of ``function`` are
-    raised here.
+    long without a result a group is taken apart, and the task that hangs is given up. ahead: groups under way for each
+    process, whose results may wait in memory. Exceptions of ``function`` are raised here.
     """
     if workers == 0:
         for group in groups:
             yield from map(function, group)
         return
-    crew: _Crew[T, R] = _Crew(function, workers, seconds)
+    crew: _Crew[T, R] = _Crew(function, workers, seconds, ahead)
     try:
         for group in groups:
             crew.submit(group)
@@ -67,14 +67,14 @@ def run_in_order(
 class _Crew(Generic[T, R]):
     """The groups under way, oldest first, and the processes that work on them."""
 
-    def __init__(self, function: Callable[[T], R], workers: int, seconds: float):
-        self._function, self._workers, self._seconds = function, workers, seconds
+    def __init__(self, function: Callable[[T], R], workers: int, seconds: float, ahead: int):
+        self._function, self._workers, self._seconds, self._ahead = function, workers, seconds, ahead
         self.waiting: deque[tuple[Sequence[T], Future[list[R]]]] = deque()
 
     @property
     def busy(self) -> bool:
         """True where enough is under way to keep every process at work."""
-        return len(self.waiting) > 4 * self._workers
+        return len(self.waiting) > self._ahead * self._workers
 
     def submit(self, group: Sequence[T]) -> None:
         """Hand a group to the processes, which are started again if they are gone."""
