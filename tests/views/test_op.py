@@ -35,7 +35,8 @@ CASES = {
     "repeat_channels": [({"channels": 3}, OWN)],
     "resize": [({"size": 11}, 11), ({"size": 33, "antialias": False}, 33)],
     "rotate": [({}, OWN), ({"degrees": 90, "interpolation": "nearest", "fill": 0.3, "p": 0.5}, OWN)],
-    "swap_patches": [({}, OWN), ({"swaps": 3, "side": [2, 6], "p": 0.5}, OWN)],
+    "solarise": [({}, OWN), ({"threshold": 0.3, "p": 0.5}, OWN)],
+    "swap_patches": [({}, OWN), ({"swaps": 3, "side": [2, 6], "snapshot": True, "p": 0.5}, OWN)],
 }
 EVERY = [(name, settings, size, dims) for name, cases in CASES.items() for settings, size in cases for dims in (2, 3)]
 each_op = pytest.mark.parametrize(
@@ -177,7 +178,8 @@ def test_one_of_respects_the_probability_of_the_chosen_op():
         ({"swap_patches": {"side": [9, 4]}}, "low first, not .9, 4."),
         ({"swap_patches": {"swaps": -1}}, "swaps is a number >= 0"),
         ({"in_paint": {"fill": "nois"}}, "fill is noise, constant or a number"),
-        ({"in_paint": {"side": [20, 10]}}, "side is written as two voxel counts, low first"),
+        ({"in_paint": {"side": [20, 10]}}, "side is written as two voxel counts or two shares of the axis below 1"),
+        ({"in_paint": {"side": [0.5, 10]}}, "two shares of the axis below 1, low first, not .0.5, 10."),
         ({"out_paint": {"removed": [5]}}, "removed is written as two voxel counts"),
         ({"local_shuffle": {"windows": "many"}}, "or 'density'"),
         ({"rotate": {"interpolation": "cubic"}}, "linear or nearest"),

@@ -88,6 +88,18 @@ class GaussianNoise(Op):
         return (x + noise.to(x.dtype) * per_sample(params["std"], x)).clamp_(0.0, 1.0)
 
 
+@VIEWS.register("solarise")
+class Solarise(Op):
+    """Values of ``threshold`` and more are turned round, x becomes 1 - x: the op of Barlow Twins (Pillow's from 128)."""
+
+    def __init__(self, threshold: float = 128 / 255, p: float = 1.0):
+        super().__init__(p)
+        self.threshold = threshold
+
+    def apply(self, x: Tensor, params: Params) -> Tensor:
+        return torch.where(x < self.threshold, x, 1 - x)
+
+
 @VIEWS.register("normalise")
 class Normalise(Op):
     """(x - mean) / std with one number for each channel or one for all; without settings each image's own (z-score).

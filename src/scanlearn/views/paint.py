@@ -127,7 +127,7 @@ class _Paint(Op):
         boxes: int,
         first: float,
         more: float,
-        margin: int,
+        margin: float,
         fill: str | float,
         max_masked_fraction: float,
         p: float,
@@ -154,19 +154,27 @@ class _Paint(Op):
         u = draws.uniform(self.boxes, 2 * dims + 1).double()
         side = limits[:, 0] + (u[..., :dims] * (limits[:, 1] - limits[:, 0] + 1)).long()
         free = torch.tensor(shape[2:], device=device) - side
-        margin = (free // 2).clamp(max=self.margin)  # as much of the margin as there is room for
+        wanted = torch.tensor([_voxels(self.margin, n) for n in shape[2:]], device=device)
+        margin = torch.minimum(free // 2, wanted)  # as much of the margin as there is room for
         start = margin + (u[..., dims : 2 * dims] * (free - 2 * margin + 1)).long()
         chance = torch.tensor([self.first] + [self.more] * (self.boxes - 1), device=device)
         drawn = (u[..., -1] < chance).long().cumprod(1)[..., None]  # a box is drawn only if all before it were
         return {"start": start, "side": side * drawn, "fill": draws.spawn_keys()}
 
 
-def _voxel_range(given: Sequence[int] | None, who: str) -> tuple[int, int] | None:
+def _voxels(length: float, n: int) -> int:
+    """A length in voxels of an axis of n: below 1 it is a share of the axis, rounded."""
+    return round(length * n) if length < 1 else int(length)
+
+
+def _range(given: Sequence[float] | None, who: str) -> tuple[float, float] | None:
     if given is None:
         return None
-    if len(given) != 2 or not 0 <= given[0] <= given[1]:
-        raise ScanlearnError(f"{who} is written as two voxel counts, low first, not {given}.")
-    return int(given[0]), int(given[1])
+    if len(given) != 2 or not 0 <= given[0] <= given[1] or (0 < given[0] < 1 <= given[1]):
+        raise ScanlearnError(
+            f"{who} is written as two voxel counts or two shares of the axis below 1, low first, not {list(given)}."
+        )
+    return given[0], given[1]
 
 
 @VIEWS.register("in_paint")
@@ -174,8 +182,9 @@ class InPaint(_Paint):
     """Paint up to ``boxes`` random boxes.
 
     The first box is painted with probability ``first`` and each next one with probability ``more``, if the one before
-    was. Sides are uniform in n//6..n//3 for each axis (at least 1), or in ``side`` (two voxel counts); boxes stay
-    ``margin`` voxels inside the image where there is room. ``fill``: ``noise`` is independent U[0, 1) for every voxel,
+    was. Sides are uniform in n//6..n//3 for each axis (at least 1), or in ``side``: two voxel counts, or two shares of
+    the axis below 1. Boxes stay ``margin`` (voxels, or a share) inside the image where there is room. ``fill``:
+    ``noise`` is independent U[0, 1) for every voxel,
     ``constant`` one U[0, 1) for every box (later boxes on top), a number is itself. Boxes that would bring the painted
     share, overlaps counted twice, above ``max_masked_fraction`` are left out, with all after them.
     """
@@ -185,17 +194,17 @@ class InPaint(_Paint):
         boxes: int = 5,
         first: float = 0.95,
         more: float = 0.95,
-        side: Sequence[int] | None = None,
-        margin: int = 3,
+        side: Sequence[float] | None = None,
+        margin: float = 3,
         fill: str | float = "noise",
         max_masked_fraction: float = 1.0,
         p: float = 1.0,
     ):
         super().__init__(boxes, first, more, margin, fill, max_masked_fraction, p)
-        self.side = _voxel_range(side, "in_paint: side")
+        self.side = _range(side, "in_paint: side")
 
     def _sides(self, n: int, dims: int) -> tuple[int, int]:
-        low, high = self.side or (n // 6, n // 3)
+        low, high = [_voxels(side, n) for side in self.side] if self.side else (n // 6, n // 3)
         return min(max(low, 1), n), min(max(high, 1), n)
 
     def draw(self, shape: Sequence[int], draws: Draws) -> Params:
@@ -220,7 +229,7 @@ class OutPaint(_Paint):
     """Paint everything outside the union of up to ``boxes`` random windows.
 
     The first window is always kept, each next one with probability ``more``, if the one before was. The kept side is
-    n minus a number uniform in 3n//7..4n//7 for each axis, or in ``removed`` (two voxel counts). ``fill``: ``noise``
+    n minus a number uniform in 3n//7..4n//7 for each axis, or in ``removed`` (voxels or shares). ``fill``: ``noise``
     is independent U[0, 1) for every voxel, ``constant`` one U[0, 1) for the image, a number is itself. With
     ``max_masked_fraction`` below 1 the kept sides are at least so long that no larger share of the image is painted.
     """
@@ -229,17 +238,17 @@ class OutPaint(_Paint):
         self,
         boxes: int = 5,
         more: float = 0.95,
-        removed: Sequence[int] | None = None,
-        margin: int = 3,
+        removed: Sequence[float] | None = None,
+        margin: float = 3,
         fill: str | float = "noise",
         max_masked_fraction: float = 1.0,
         p: float = 1.0,
     ):
         super().__init__(boxes, 1.0, more, margin, fill, max_masked_fraction, p)
-        self.removed = _voxel_range(removed, "out_paint: removed")
+        self.removed = _range(removed, "out_paint: removed")
 
     def _sides(self, n: int, dims: int) -> tuple[int, int]:
-        low, high = self.removed or (3 * n // 7, 4 * n // 7)
+        low, high = [_voxels(cut, n) for cut in self.removed] if self.removed else (3 * n // 7, 4 * n // 7)
         least = max(1, math.ceil(n * (1.0 - self.max_masked_fraction) ** (1 / dims)))
         return max(n - high, least), max(n - low, least)
 

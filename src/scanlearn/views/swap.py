@@ -1,7 +1,7 @@
-"""Swapping pairs of patches (``swap_patches``), the distortion of context restoration.
+"""Swapping pairs of patches (``swap_patches``), the distortion of context restoration and one of DiRA's.
 
 Source: Chen et al., "Self-supervised learning for medical image analysis using image context restoration", Medical
-Image Analysis 2019 (spec_genesis §3.2).
+Image Analysis 2019 (spec_genesis §3.2); Haghighi et al., "DiRA", CVPR 2022 (spec_dira §1.3).
 """
 
 from __future__ import annotations
@@ -45,11 +45,14 @@ class SwapPatches(Op):
     voxels from 1 on, at least one voxel and at most the axis. The default gives (8, 8, 4) to (16, 16, 8) in a 64x64x32
     cube. A pair may lie across an earlier one and then exchanges what it finds there. Grey values change their places
     only: the histogram stays the same.
+
+    With ``snapshot`` every patch shows what the image had there before the first swap, as in DiRA: a pair across an
+    earlier one overwrites it, so that a region may be seen twice and another one not at all.
     """
 
     moves = True
 
-    def __init__(self, swaps: int = 10, side: Sequence[float] = (1 / 8, 1 / 4), p: float = 1.0):
+    def __init__(self, swaps: int = 10, side: Sequence[float] = (1 / 8, 1 / 4), snapshot: bool = False, p: float = 1.0):
         super().__init__(p)
         if swaps < 0:
             raise ScanlearnError(f"swap_patches: swaps is a number >= 0, not {swaps}.")
@@ -58,7 +61,7 @@ class SwapPatches(Op):
                 "swap_patches: side is written as two shares of the axis below 1 or two voxel counts, low first, "
                 f"not {list(side)}."
             )
-        self.swaps, self.side = swaps, tuple(side)
+        self.swaps, self.side, self.snapshot = swaps, tuple(side), snapshot
 
     def sides(self, spatial: Sequence[int]) -> tuple[list[int], list[int]]:
         """Shortest and longest side along each axis; refused where two of the longest patches have no room."""
@@ -93,11 +96,12 @@ class SwapPatches(Op):
         voxels, channels = math.prod(x.shape[2:]), x.shape[1]
         # One more voxel, past the end of the image, is what the cells outside a patch exchange with itself.
         out = torch.cat([x.flatten(2), x.new_zeros(len(x), channels, 1)], dim=2)
+        shown = out.clone() if self.snapshot else out
         for swap in range(self.swaps):
             inside = (cells < params["side"][:, swap, None]).all(-1)[:, None]  # (N, 1, M)
             starts = (params["first"][:, swap], params["second"][:, swap])
             flat = [(((start[:, None] + cells) * strides).sum(-1))[:, None] for start in starts]
             a, b = (torch.where(inside, at, voxels).expand(-1, channels, -1) for at in flat)
-            there = out.gather(2, b)
-            out.scatter_(2, b, out.gather(2, a)).scatter_(2, a, there)
+            here, there = shown.gather(2, a), shown.gather(2, b)
+            out.scatter_(2, b, here).scatter_(2, a, there)
         return out[..., :voxels].reshape(x.shape)
