@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from fnmatch import fnmatchcase
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
@@ -37,14 +37,15 @@ def _is_hidden(name: str) -> bool:
 
 
 def first_of(root: Path, names: str) -> Path | None:
-    """The first of the alternatives ``a|b`` that is below the root; ``*`` stands for any part of a name and ``[0-9]`` for a digit.
+    """The first of the alternatives ``a|b`` that is below the root; ``*`` and ``[0-9]`` stand for parts of a name.
 
     Meant for telling data sets apart: of a huge folder only some names are compared with a pattern.
     """
     for name in names.split("|"):
         found = _matching(root, name.split("/")) if _is_pattern(name) else [root / name]
-        if found and found[0].exists():
-            return found[0]
+        there = next((path for path in found if path.exists()), None)
+        if there is not None:
+            return there
     return None
 
 
@@ -53,15 +54,18 @@ def _is_pattern(name: str) -> bool:
 
 
 def _matching(root: Path, parts: list[str]) -> list[Path]:
+    """Up to 16 paths that fit, looked for in the first names of a folder on the way and in more of them at its end."""
     places = [root]
-    for part in parts:
-        inside = (_like(place, part) if _is_pattern(part) else [place / part] for place in places)
-        places = [path for paths in inside for path in paths if path.exists()][:_MOST_MATCHES]
+    for part, most in zip(parts, [64] * (len(parts) - 1) + [_MOST_LOOKED_AT], strict=True):
+        found = (path for place in places for path in _like(place, part, most))
+        places = list(islice(found, _MOST_MATCHES))
     return places
 
 
-def _like(place: Path, part: str) -> list[Path]:
-    return [place / name for name in some_names(place, _MOST_LOOKED_AT) if fnmatchcase(name, part)]
+def _like(place: Path, part: str, most: int) -> list[Path]:
+    if not _is_pattern(part):
+        return [place / part]
+    return [place / name for name in fnmatch.filter(some_names(place, most), part)]
 
 
 def must_have(root: Path, names: str, title: str, page: str) -> Path:

@@ -47,7 +47,7 @@ def make(
     images = root / "Images-processed"
     for place, names in (("CT_COVID", [n for n, *_ in COVID]), ("CT_NonCOVID", [n for n, *_ in OTHER])):
         (images / place).mkdir(parents=True)
-        for number, name in enumerate(names):
+        for number, name in enumerate(names, 100 * (place == "CT_NonCOVID")):
             _picture(images / place / name.replace("%", "_"), number)
     if strangers:
         _picture(images / "CT_COVID" / "Covid (1).png", 7)
@@ -71,7 +71,7 @@ def _picture(path: Path, number: int) -> None:
     kind, mode = WRITTEN_AS[number % len(WRITTEN_AS)]
     if path.suffix == ".jpg":
         kind, mode = "JPEG", "L"
-    values = np.random.default_rng(number).integers(0, 256, (20 + number, 24), np.uint8)
+    values = np.random.default_rng(number).integers(0, 256, (20 + number % 100, 24), np.uint8)
     picture = Image.fromarray(values).convert(mode)
     if mode == "RGBA":
         picture.putalpha(255)

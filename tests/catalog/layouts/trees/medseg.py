@@ -8,7 +8,8 @@ import numpy as np
 
 from catalog.layouts.trees.parts import ct, remove, write_nifti
 
-# By volume, the values that its mask has in each of its slices; volume 3 shows effusion only.
+DEPTH = 16  # slices of a volume
+# By volume, the values that its mask has in its first slices; volume 3 shows effusion only.
 MASKS = {1: ((), (1,), (1, 2), (), (3,), ()), 2: ((), (), (2,), (), (), ()), 3: ((), (3,), (3,), (), (), ())}
 
 
@@ -17,7 +18,7 @@ def make(folder: Path, *, without: tuple[str, ...] = (), slices: bool = True, ne
     for name in ("rp_im", "rp_msk", "rp_lung_msk"):
         place = folder / name / name if nested else folder / name
         for number, values in MASKS.items():
-            array = ct(number, (24, 20, len(values)))
+            array = ct(number, (24, 20, DEPTH))
             if name == "rp_msk":
                 array = mask(values, array.shape)
             elif name == "rp_lung_msk":
