@@ -23,6 +23,7 @@ def prepare(
     layout: str | None = None,
     split: str | None = None,
     boxes: str | None = None,
+    also: list[str] | None = None,
     slices: Literal["axial", "coronal", "sagittal"] | None = None,
     slice_every: int = 1,
     slice_body: float = 0.0,
@@ -56,6 +57,7 @@ def prepare(
         layout: the public data set that the folder holds (covid_ct, ...), where it is not recognised; none for a plain folder.
         boxes: a table of boxes around findings (patientId,x,y,width,height) for `finetune --task detect`.
         split: a published split of that data set by name; none for a random one.
+        also: other sources for the same store, each a data set of its own; patient, mask, layout, split, boxes are of the first.
         slices: take volumes apart into 2D scans, each volume decoded once; 2D scans stay as they are.
         slice-every: each n-th slice.
         slice-body: leave out slices of which less than this share shows the patient, e.g. 0.1.
@@ -88,6 +90,7 @@ def prepare(
         layout=layout,
         split=split,
         boxes=boxes,
+        also=also or (),
         slices=slicing_of(slices, slice_every, slice_body, slice_label, slice_turned),
         seed=seed,
         workers=workers,

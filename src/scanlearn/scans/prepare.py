@@ -40,7 +40,7 @@ from scanlearn.scans.rows import (
     read_headers,
 )
 from scanlearn.scans.slices import Slicing, catalog_of_slices
-from scanlearn.scans.sources import ArraySource, FileSource, source_of
+from scanlearn.scans.sources import ArraySource, FileSource, source_of, union_of
 from scanlearn.scans.store import VERSION, Store, open_store
 from scanlearn.scans.survey import Survey, bytes_below, survey
 from scanlearn.scans.writers import CannotWrite, SliceWriter, VolumeWriter, writing
@@ -71,6 +71,7 @@ def prepare(  # type: ignore[misc]  # the options of both overloads are these
     layout: str | None = None,
     split: str | None = None,
     boxes: str | Path | None = None,
+    also: Sequence[str | Path | Catalog] = (),
     slices: str | Slicing | None = None,
     seed: int = 0,
     workers: int | None = None,
@@ -97,6 +98,8 @@ def prepare(  # type: ignore[misc]  # the options of both overloads are these
             folder.
         split: a published split of that data set, by name; "none" for a random one.
         boxes: table of boxes around findings in pixels of the image files, a row for each; see ``catalog.boxes``.
+        also: other sources for the same store, each a data set of its own in the column ``dataset`` (``catalog.union``);
+            patient, mask, image, layout, split and boxes are about the first.
         slices: take volumes apart into a 2D store: "axial", "coronal", "sagittal", or a ``Slicing`` that says more.
         seed: of the splits and of the foreground voxels.
         workers: processes that read; default one for each processor. 0 reads in this process, which then dies with a
@@ -132,6 +135,8 @@ def prepare(  # type: ignore[misc]  # the options of both overloads are these
                 "A table of boxes names image files, and the source is one file of arrays: give a folder."
             )
         reader = FileSource(with_boxes(reader.catalog, boxes), limit)
+    if also:
+        reader = union_of(reader, also, settings["seed"])
     if origin := origin_of(reader.catalog.table):
         settings["origin"] = origin
     if target is not None and (slicing is None or target != slicing.label):

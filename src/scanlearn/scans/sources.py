@@ -12,6 +12,7 @@ import numpy as np
 from scanlearn.catalog.mask_cells import RunLengths, parsed
 from scanlearn.catalog.origin import origin_of
 from scanlearn.catalog.table import SPLITS, Catalog
+from scanlearn.catalog.union import union
 from scanlearn.errors import ScanlearnError, unknown
 from scanlearn.scans import run_lengths
 from scanlearn.scans.dicom import to_grey
@@ -34,8 +35,9 @@ class FileRows:
         masks: Mapping[int, str],
         limit_bytes: int | None = None,
         origin: Mapping[str, Any] | None = None,
+        datasets: Mapping[int, str] | None = None,
     ):
-        self._paths, self._masks = paths, masks
+        self._paths, self._masks, self._datasets = paths, masks, datasets or {}
         self.limit_bytes = limit_bytes
         self._origin = dict(origin or {})  # see catalog.origin
 
@@ -46,7 +48,7 @@ class FileRows:
     def read(self, row: int) -> Scan:
         """The scan, in Hounsfield units where its data set stores them with an offset."""
         scan = read_scan(self._paths[row], limit_bytes=self.limit_bytes)
-        offset = self._origin.get("value_offset", 0)
+        offset = self._origin_of(row).get("value_offset", 0)
         if offset:
             scan.array = scan.array.astype(np.float32 if scan.array.dtype.kind == "f" else np.int32) + offset
         return scan
@@ -56,8 +58,13 @@ class FileRows:
         if not self._masks[row]:
             return None
         mask = read_mask(self._masks[row], limit_bytes=self.limit_bytes)
-        mask.located = mask.located and not self._origin.get("masks_on_image", False)
+        mask.located = mask.located and not self._origin_of(row).get("masks_on_image", False)
         return mask
+
+    def _origin_of(self, row: int) -> Mapping[str, Any]:
+        """What is known of the data set of a scan, where there are several (catalog.union) or one."""
+        several: Mapping[str, Any] | None = self._origin.get("datasets")
+        return self._origin if several is None else several[self._datasets[row]]
 
     def digest(self, row: int) -> str:
         """sha256 of the file; for a series, of the digests of its files in their order."""
@@ -94,13 +101,15 @@ class FileSource(FileRows):
 
     def __init__(self, catalog: Catalog, limit_bytes: int | None = None):
         origin = origin_of(catalog.table)
-        super().__init__(_Cells(catalog, "paths"), _Cells(catalog, "mask_path"), limit_bytes, origin)
+        cells = (_Cells(catalog, "paths"), _Cells(catalog, "mask_path"), limit_bytes)
+        super().__init__(*cells, origin, _Cells(catalog, "dataset") if "datasets" in origin else None)
         self.catalog = catalog
 
     def only(self, rows: Sequence[int]) -> FileRows:
         """The files of these rows, small enough to be sent to another process."""
         paths, masks = {r: self._paths[r] for r in rows}, {r: self._masks[r] for r in rows}
-        return FileRows(paths, masks, self.limit_bytes, self._origin)
+        datasets = {r: self._datasets[r] for r in rows} if self._datasets else None
+        return FileRows(paths, masks, self.limit_bytes, self._origin, datasets)
 
 
 class _Cells(Mapping[int, Any]):
@@ -202,6 +211,14 @@ def source_of(
         return ArraySource(inside[0], patient=patient, mask=mask, image=image)
     named = {"patient": patient, "mask": mask, "image": image, "layout": layout, "split": split}
     return FileSource(Catalog.from_source(path, **named), limit_bytes)
+
+
+def union_of(first: FileSource | ArraySource, also: Sequence[str | Path | Catalog], seed: int) -> FileSource:
+    """``first`` and the scans of other sources, see ``catalog.union``."""
+    readers = [first, *(source_of(source) for source in also)]
+    if not all(isinstance(reader, FileSource) for reader in readers):
+        raise ScanlearnError("An .npz of arrays cannot be prepared together with other sources: prepare it apart.")
+    return FileSource(union([reader.catalog for reader in readers], seed=seed), first.limit_bytes)  # type: ignore[union-attr]
 
 
 def digest_of(paths: Sequence[str]) -> str:
