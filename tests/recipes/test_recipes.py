@@ -110,10 +110,36 @@ def test_a_small_recipe_takes_a_step_whose_loss_is_finite(name):
     recipe = with_words(name)
     learner = build_learner(recipe, seed=0, world_size=1)
     count = 2 * (recipe.network.batch_norm_groups if recipe.network.batch_norm == "split" else 1)
+    if recipe.episodes is not None:
+        count = recipe.batch_size
     words = torch.arange(count) % 5
     loss, parts = learner(views_of(recipe, count), {"step": 0, "word": words}, weights_at(recipe, recipe.steps - 1))
     loss.backward()
     assert torch.isfinite(loss) and set(recipe.objectives) <= set(parts)
+
+
+# ---------------------------------------------------------------- prototypical networks (spec_fewshot §3)
+
+
+def test_prototypes_hold_the_published_numbers():
+    recipe = load_recipe("prototypes")
+    assert recipe.network.encoder == {"name": "conv4"} and ops_of(recipe, "image") == [("resize", {"size": 84})]
+    objective = recipe.objectives["prototypes"]
+    assert (objective["flatten"], objective["normalise"], objective["temperature"]) == (True, False, 1.0)
+    episodes = recipe.episodes
+    assert (episodes.ways, episodes.shots, episodes.queries, episodes.per_step) == (20, 5, 15, 1)
+    optimizer = recipe.optimizer
+    assert (optimizer.name, optimizer.lr, optimizer.weight_decay) == ("adam", 1e-3, 0.0)
+    omniglot = load_recipe("prototypes", {"episodes.ways": 60, "episodes.shots": 1, "episodes.queries": 5})
+    assert omniglot.batch_size == 360 and omniglot.objectives["prototypes"]["ways"] == 60
+
+
+@pytest.mark.parametrize("steps", [20000, 6000])
+def test_the_rate_of_prototypes_is_halved_after_each_2000_episodes_however_long_the_run(steps):
+    recipe = load_recipe("prototypes", {"steps": steps})
+    assert total_steps(recipe, 10**6) == steps
+    rate = [recipe.optimizer.lr * factor(recipe.schedule, step, steps) for step in (0, 1999, 2000, 3999, 4000, 5999)]
+    assert rate == pytest.approx([1e-3, 1e-3, 5e-4, 5e-4, 2.5e-4, 2.5e-4])
 
 
 # ---------------------------------------------------------------- momentum contrast (spec_fewshot §2.2)

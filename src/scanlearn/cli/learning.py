@@ -19,6 +19,8 @@ def pretrain(
     strategy: Literal["auto", "ddp", "fsdp"] = "auto",
     timeout: float = 1800.0,
     words: str | None = None,
+    target: str | None = None,
+    classes: list[str] | None = None,
     **settings: Any,
 ) -> None:
     """Train a network on unlabelled scans. Any setting of the recipe is an option too: --optimizer.lr 0.01 --steps 500
@@ -35,6 +37,8 @@ def pretrain(
         strategy: how several devices share the work (start them with torchrun or SLURM).
         timeout: seconds without a batch after which reading counts as hung.
         words: a table that `scanlearn discover` wrote, for recipes that learn from words.
+        target: the label column, for recipes that learn from episodes of labelled scans (prototypes).
+        classes: its base classes, three or more; those to diagnose later are left out. All by default.
     """
     from scanlearn.console import next_command
     from scanlearn.engine.pretrain import pretrain as run
@@ -51,6 +55,8 @@ def pretrain(
         strategy=strategy,
         timeout=timeout,
         words=words,
+        target=target,
+        classes=classes,
         settings=settings,
     )
     if result.stopped:

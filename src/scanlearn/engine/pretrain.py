@@ -10,6 +10,7 @@ import numpy as np
 from scanlearn.console import say, warn
 from scanlearn.engine.batches import TIMEOUT
 from scanlearn.engine.device import first_launched
+from scanlearn.engine.episodes import episodes_of, name_classes
 from scanlearn.engine.recipe import Recipe, load_recipe
 from scanlearn.engine.run_folder import RunFolder
 from scanlearn.engine.train import Result, Training, total_steps, train
@@ -33,6 +34,8 @@ def pretrain(
     strategy: str = "auto",
     timeout: float = TIMEOUT,
     words: str | Path | None = None,
+    target: str | None = None,
+    classes: list[str] | None = None,
     settings: dict[str, Any] | None = None,
 ) -> Result:
     """Train a network on the unlabelled scans of a prepared store.
@@ -49,6 +52,8 @@ def pretrain(
         strategy: auto | ddp | fsdp; several ranks come from torchrun or SLURM.
         timeout: seconds without a batch after which reading counts as hung.
         words: the table that ``discover`` wrote, for recipes with ``patches: words``; the run keeps a copy.
+        target: the label column, for recipes that learn from episodes.
+        classes: the base classes of these; None takes all of the column.
         settings: recipe settings to change, ``{"optimizer.lr": 0.01}``.
     """
     store = store if isinstance(store, Store) else open_store(store)
@@ -56,6 +61,7 @@ def pretrain(
         raise ScanlearnError("--resume goes on from the run's own checkpoint, so it takes no --init: leave one out.")
     if not isinstance(recipe, Recipe):
         recipe = resumed_recipe(Path(out), recipe, settings) if resume else load_recipe(recipe, settings)
+    name_classes(recipe, target, classes)
     fit_to_store(recipe, store)
     table = words_of(recipe, store, RunFolder(out), words, part, resume)
     rows = rows_of(store, part, recipe) if table is None else table.patches().rows
@@ -63,7 +69,11 @@ def pretrain(
     if recipe.sampling is not None:
         rows, _ = shares_of(store.catalog, rows, recipe.sampling)
         parts["pre-training"] = rows  # a data set of weight 0 is not seen
-    training = Training(rows=rows, parts=parts, words=table)
+    walk = None
+    if recipe.episodes is not None:
+        rows, walk = episodes_of(recipe, store, rows, seed)
+        parts["pre-training"] = rows  # scans of other classes are not seen
+    training = Training(rows=rows, parts=parts, words=table, episodes=walk)
     steps = total_steps(recipe, len(training.rows))
     patients = store.catalog.count_patients(training.rows)
     if first_launched():

@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from scanlearn.engine.episodes import EpisodeSettings, settle_episodes
 from scanlearn.engine.recipe_file import recipe_dict as recipe_dict
 from scanlearn.engine.recipe_file import recipe_names as recipe_names
 from scanlearn.engine.recipe_file import with_base as with_base
@@ -66,6 +67,7 @@ class ScheduleSettings:
     warmup_epochs: int = 0  # instead: passes over the training scans
     end: float = 0.0  # cosine: what it falls to, as a share of the rate
     milestones: list[float] = field(default_factory=list)  # step: fractions of the run, e.g. [0.6, 0.8]
+    every: int = 0  # step: also after each so many steps, however long the run is; 0: at the milestones alone
     gamma: float = 0.1  # step: the factor at each milestone; plateau: the factor on each plateau
     power: float = 0.9  # poly (nnU-Net)
     per_epoch: bool = False  # move once per pass over the data, as the original MoCo does
@@ -114,6 +116,7 @@ class Recipe:
     channels: int = 1  # of the network's input; a grey store feeds a network of three by repeating
     size: list[int] | None = None  # patch read from the store; null reads whole (2D) scans
     patches: str = "random"  # random places of the scans | words, the crops of a table that `scanlearn discover` made
+    episodes: EpisodeSettings | None = None  # of labelled scans: what a batch is made of, for the objective prototypes
     steps: int = 1000
     epochs: int | None = None  # instead of steps: passes over the training scans
     batch_size: int = 64  # global, over all devices and accumulated parts
@@ -159,6 +162,10 @@ RANGES: dict[str, tuple[float, float]] = {
     "epochs": (1, 1e9),
     "batch_size": (1, 1e7),
     "accumulate": (1, 1e7),
+    "episodes.ways": (2, 1e6),
+    "episodes.shots": (1, 1e6),
+    "episodes.queries": (1, 1e6),
+    "episodes.per_step": (1, 1e6),
     "network.batch_norm_groups": (1, 1e6),
     "optimizer.lr": (0, math.inf),
     "optimizer.momentum": (0, 1),
@@ -171,6 +178,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "schedule.warmup_epochs": (0, 1e9),
     "schedule.end": (0, 1),
     "schedule.milestones": (0, 1),
+    "schedule.every": (0, 1e12),
     "schedule.gamma": (0, math.inf),
     "schedule.power": (0, math.inf),
     "schedule.patience": (1, 1e9),
@@ -246,6 +254,7 @@ def parse_recipe(data: dict[str, Any]) -> Recipe:
     _check_numbers(recipe.to_dict(), "")
     if recipe.patches not in PATCHES:
         raise unknown("kind of patches", recipe.patches, PATCHES)
+    settle_episodes(recipe)
     if recipe.loss_normaliser not in NORMALISERS:
         raise unknown("loss_normaliser", recipe.loss_normaliser, NORMALISERS)
     if not recipe.stopping.every and (recipe.stopping.patience or recipe.schedule.name == "plateau"):

@@ -13,9 +13,10 @@ SCHEDULES = ("constant", "cosine", "step", "poly", "plateau")
 def factor(settings: ScheduleSettings, step: int, steps: int, steps_per_epoch: int = 1) -> float:
     """What the base learning rate is multiplied by at ``step`` (from 0) of ``steps``.
 
-    cosine: ``q + end (1 - q)`` with ``q = (1 + cos(pi t)) / 2``; step: ``gamma`` at each milestone; poly:
-    ``(1 - t)^power``; t = share of the run that is done, after warm-up. ``per_epoch`` holds the rate through each pass
-    over the data, as MoCo does. A plateau is no function of the step: what it does to the rate is ``Stopping.rate``.
+    cosine: ``q + end (1 - q)`` with ``q = (1 + cos(pi t)) / 2``; step: ``gamma`` at each milestone and after each
+    ``every`` steps; poly: ``(1 - t)^power``; t = share of the run that is done, after warm-up. ``per_epoch`` holds the
+    rate through each pass over the data, as MoCo does. A plateau is no function of the step: what it does to the rate
+    is ``Stopping.rate``.
 
     >>> factor(ScheduleSettings("step", milestones=[0.6, 0.8]), 120, 200)
     0.1
@@ -35,5 +36,8 @@ def factor(settings: ScheduleSettings, step: int, steps: int, steps_per_epoch: i
         return (1.0 - done) ** settings.power
     if settings.name == "step":
         # The tolerance keeps "epoch >= 120 of 200" on the right side of rounding.
-        return settings.gamma ** sum(done >= milestone - 1e-9 for milestone in settings.milestones)
+        drops = sum(done >= milestone - 1e-9 for milestone in settings.milestones)
+        if settings.every:
+            drops += max(step - warmup, 0) // settings.every
+        return settings.gamma**drops
     return 1.0

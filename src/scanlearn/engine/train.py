@@ -38,6 +38,7 @@ from scanlearn.files import WriteError
 from scanlearn.keys import key_of
 from scanlearn.networks.network import Network
 from scanlearn.randomness import Draws
+from scanlearn.scans.episodes import EpisodeWalk
 from scanlearn.scans.intensity import to_unit
 from scanlearn.scans.loader import Loader
 from scanlearn.scans.sampling import shares_of
@@ -55,6 +56,7 @@ class Training:
     labels: np.ndarray | None = None  # indexed by store row
     masks: bool = False
     words: Words | None = None  # ``rows`` are then those of its training crops, one for each
+    episodes: EpisodeWalk | None = None  # over ``rows``; batches are then its episodes
     parts: dict[str, np.ndarray] = field(default_factory=dict)  # all parts in play, checked to share no patient
     notes: dict[str, Any] = field(default_factory=dict)  # for encoder.json and the report
 
@@ -200,6 +202,7 @@ def _train(
             labels=training.labels,
             patches=training.words.patches() if training.words else None,
             shares=shares,
+            episodes=training.episodes,
         )
 
     # ---------------------------------------------------------------- the loop

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from scanlearn.errors import ScanlearnError
 from scanlearn.randomness import Draws
+from scanlearn.scans.episodes import EpisodeWalk
 from scanlearn.scans.pace import Pace
 from scanlearn.scans.places import surround, surroundings
 from scanlearn.scans.resample import resample
@@ -47,6 +48,7 @@ class Loader:
         patches: boxes to read instead of random ones, one for each entry of ``rows``; the walk is then over them. Where
             a box has another size than ``size`` it is resampled to it, and ``image`` is float32.
         shares: the part of all samples that each group of ``rows`` gets; None: every row equally often.
+        episodes: the walk over ``rows`` instead; sample number t is then the one of its episodes.
 
     Each batch is a dict with, for the n samples of this rank:
         ``step`` int; ``position`` int64 (n,) in the global batch; ``row`` int64 (n,); ``image`` (n, C, *size) in the
@@ -72,6 +74,7 @@ class Loader:
         labels: np.ndarray | None = None,
         patches: Patches | None = None,
         shares: Shares | None = None,
+        episodes: EpisodeWalk | None = None,
     ):
         rows = np.asarray(rows, dtype=np.int64)
         size = None if size is None else tuple(int(n) for n in size)
@@ -83,6 +86,8 @@ class Loader:
         self.start, self.stop, self.workers = start, stop, workers
         own = partial(pace.positions, rank=rank, world_size=world_size)
         self.steps = Steps(store, rows, size, pace, own, seed, masks, foreground, labels, patches, shares)
+        if episodes is not None:
+            self.steps.walk = episodes
 
     def __len__(self) -> int:
         return max(self.stop - self.start, 0)
@@ -141,7 +146,9 @@ class Steps(Dataset[Batch]):
         self.store, self.rows, self.size, self.pace, self.positions_at = store, rows, size, pace, positions
         self.seed, self.masks, self.foreground, self.labels = seed, masks, foreground, labels
         self.patches = patches
-        self.walk: Walk | SharedWalk = Walk(len(rows), seed) if shares is None else SharedWalk(shares, seed)
+        self.walk: Walk | SharedWalk | EpisodeWalk = (
+            Walk(len(rows), seed) if shares is None else SharedWalk(shares, seed)
+        )
         # Told by the whole table, so that every batch has the same type.
         self.resampled = patches is not None and bool((patches.sides != np.array(size)).any())
 
