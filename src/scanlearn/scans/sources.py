@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from scanlearn.catalog.layouts.arrays import known_arrays
 from scanlearn.catalog.mask_cells import RunLengths, parsed
-from scanlearn.catalog.origin import origin_of
+from scanlearn.catalog.origin import origin_of, with_origin
 from scanlearn.catalog.table import SPLITS, Catalog
 from scanlearn.catalog.union import union
 from scanlearn.errors import ScanlearnError, unknown
@@ -131,8 +132,17 @@ class _Cells(Mapping[int, Any]):
 class ArraySource:
     """Scans in one .npz file: an array (N, H, W[, C]) or (N, X, Y, Z), and columns of N labels beside it."""
 
-    def __init__(self, path: Path, *, patient: str | None = None, mask: str | None = None, image: str | None = None):
-        columns = _load_npz(path)
+    def __init__(
+        self,
+        path: Path,
+        *,
+        patient: str | None = None,
+        mask: str | None = None,
+        image: str | None = None,
+        layout: str | None = None,
+        split: str | None = None,
+    ):
+        columns, origin = known_arrays(path, _load_npz(path), layout, split)
         found = image or _named(columns, IMAGE_NAMES)
         if found is None or found not in columns:
             raise (
@@ -152,7 +162,8 @@ class ArraySource:
         self._masks = columns.pop(mask) if mask else None
         if self._masks is not None and self._masks.shape != (len(self._images), *self._images.shape[2:]):
             raise ScanlearnError(f"The masks of {path} {self._masks.shape} do not fit its images {self._images.shape}.")
-        self.catalog = _catalog_of(columns, len(self._images), path, patient)
+        catalog = _catalog_of(columns, len(self._images), path, patient)
+        self.catalog = Catalog(with_origin(catalog.table, origin), catalog.patients_known) if origin else catalog
 
     def shape(self, row: int) -> tuple[int, ...]:
         """The spatial shape."""
@@ -204,12 +215,12 @@ def source_of(
     if isinstance(source, Catalog):
         return FileSource(source, limit_bytes)
     path = Path(source).absolute()
+    named = {"patient": patient, "mask": mask, "image": image, "layout": layout, "split": split}
     if path.suffix.lower() == ".npz" and path.is_file():
-        return ArraySource(path, patient=patient, mask=mask, image=image)
+        return ArraySource(path, **named)
     inside = sorted(path.glob("*.npz")) if path.is_dir() else []
     if len(inside) == 1 and not any(p.is_dir() for p in path.iterdir()):
-        return ArraySource(inside[0], patient=patient, mask=mask, image=image)
-    named = {"patient": patient, "mask": mask, "image": image, "layout": layout, "split": split}
+        return ArraySource(inside[0], **named)
     return FileSource(Catalog.from_source(path, **named), limit_bytes)
 
 

@@ -22,6 +22,7 @@ _MODULES = (
     "lidc",
     "lits",
     "luna16",
+    "medmnist",
     "medseg",
     "mimic_cxr",
     "montgomery",
