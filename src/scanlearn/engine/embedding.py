@@ -31,14 +31,45 @@ def grid_boxes(shape: Sequence[int], size: Sequence[int]) -> list[Box]:
     return [(tuple(start), tuple(a + b for a, b in zip(start, size, strict=True))) for start in starts]
 
 
+CROPS = (1, 10)  # of a 2D scan
+MARGIN = 256 / 224  # what a scan is resized to before it is cropped, relative to the crops
+
+
+def ten_crops(images: Tensor, size: Sequence[int]) -> Tensor:
+    """The four corners and the centre of images (n, C, *S), and the mirror images of all five: (10 n, C, *size).
+
+    The crops of one image stand together. The centre is rounded as everywhere: half to even.
+    """
+    rooms = [have - want for have, want in zip(images.shape[2:], size, strict=True)]
+    if len(rooms) != 2 or min(rooms) < 0:
+        raise ScanlearnError(f"Crops of {tuple(size)} do not fit into images of {tuple(images.shape[2:])}.")
+    (down, right), (height, width) = rooms, size
+    corners = [(0, 0), (0, right), (down, 0), (down, right), (round(down / 2), round(right / 2))]
+    crops = torch.stack([images[..., y : y + height, x : x + width] for y, x in corners], dim=1)
+    return torch.cat([crops, crops.flip(-1)], dim=1).flatten(0, 1)
+
+
 def scan_batches(
-    store: Store, rows: np.ndarray, size: Sequence[int], device: torch.device | str = "cpu", batch_size: int = 64
+    store: Store,
+    rows: np.ndarray,
+    size: Sequence[int],
+    device: torch.device | str = "cpu",
+    batch_size: int = 64,
+    crops: int = 1,
 ) -> Iterator[tuple[np.ndarray, Tensor]]:
     """Deterministic network inputs: (row of each item (n,), images (n, C, *size) in [0, 1]), rows in order.
 
-    A 2D scan is one item, resized; a 3D scan is as many items as it has grid patches.
+    A 2D scan is one item, resized, or ``crops`` of it resized to 256 / 224 of ``size``; a 3D scan is as many items as it
+    has grid patches.
     """
     flat = store.spatial_dims == 2
+    if crops not in CROPS or (crops > 1 and not flat):
+        raise ValueError(f"{crops} crops of scans in {store.spatial_dims}D")
+    if crops > 1:
+        wide = [round(side * MARGIN) for side in size]
+        for which, images in scan_batches(store, rows, wide, device, max(batch_size // crops, 1)):
+            yield np.repeat(which, crops), ten_crops(images, size)
+        return
     boxes_of = {int(row): [] if flat else grid_boxes(store.shape(int(row)), size) for row in rows}
     items = [(int(row), i) for row in rows for i in range(max(len(boxes_of[int(row)]), 1))]
     for start in range(0, len(items), batch_size):
@@ -60,23 +91,27 @@ def embed_scans(
     size: Sequence[int],
     device: torch.device | str = "cpu",
     batch_size: int = 64,
+    crops: int = 1,
 ) -> np.ndarray:
     """Features of scans, float32 (n, num_features), in the order of ``rows``.
 
     Args:
-        embed: images (n, C, *size) in [0, 1] -> features (n, num_features); the caller puts it in evaluation mode.
+        embed: images (n, C, *size) in [0, 1] -> features (n, num_features), or whatever else is to be averaged over the
+            patches or crops of a scan; the caller puts it in evaluation mode.
         size: what the network was trained on.
+        crops: of a 2D scan: 1, or 10 (see ``ten_crops``).
     """
     rows = np.asarray(rows)
     distinct, again = np.unique(rows, return_inverse=True)
     if len(distinct) < len(rows):
-        return embed_scans(embed, store, distinct, size=size, device=device, batch_size=batch_size)[again]
+        how = {"size": size, "device": device, "batch_size": batch_size, "crops": crops}
+        return embed_scans(embed, store, distinct, **how)[again]  # type: ignore[arg-type]
     if len(rows) == 0:
         raise ScanlearnError("There is not one scan to embed: look at the store's splits and labels.")
     place = {int(row): i for i, row in enumerate(rows)}
     sums: np.ndarray | None = None
     counts = np.zeros(len(rows), np.float32)
-    for which, images in scan_batches(store, rows, size, device, batch_size):
+    for which, images in scan_batches(store, rows, size, device, batch_size, crops):
         features = embed(images).float().cpu().numpy()
         if sums is None:
             sums = np.zeros((len(rows), features.shape[1]), np.float32)

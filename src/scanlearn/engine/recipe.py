@@ -99,6 +99,19 @@ class MonitorSettings:
 
 
 @dataclass
+class ClassificationSettings:
+    """How ``finetune --task classify`` teaches and tests; nothing else reads it."""
+
+    # Of several labels a scan, what to make of uncertain ones: ignore | zeros | ones | multiclass | self_trained |
+    # lsr_ones | lsr_zeros | jfhealthcare, or {CLASS: policy, default: policy}.
+    uncertain: Any = "ignore"
+    unmentioned: str = "absent"  # of several labels, those that a scan's cell does not name: absent | unknown
+    crops: int = 1  # of a 2D scan in the test: 1, the whole | 10, probabilities averaged
+    per: str = "scan"  # what is tested: scan | study (of several labels, the highest probability of its scans)
+    mean_over: list[str] | None = None  # the classes that the main figures are the mean of; null: all
+
+
+@dataclass
 class Recipe:
     """Everything that a run depends on, beside the data and the seed."""
 
@@ -128,6 +141,7 @@ class Recipe:
     # gradients: objectives are scaled so that their gradients at the encoder are as long as that of the first one
     # (a mean over measurements); weights then say how strongly each pulls. none: losses are summed as they are.
     loss_normaliser: str = "none"
+    classification: ClassificationSettings = field(default_factory=ClassificationSettings)
     foreground: float = 0.0  # share of patches centred on a labelled voxel
     # {column: {word: weight}}, such as {dataset: {lidc: 1, deeplesion: 1}}: the part of all samples that scans with this
     # word get, however many they are; 0 leaves them out. null: every scan equally often.

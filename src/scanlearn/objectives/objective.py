@@ -68,6 +68,10 @@ class Objective(nn.Module):
     def after_update(self) -> None:
         """Called after each optimiser step (moving averages)."""
 
+    def exported(self) -> dict[str, Tensor]:
+        """The tensors that a trained head is applied with, where it is more than a signal to train by."""
+        return dict(self.state_dict())
+
     def apart(self) -> list[Apart]:
         """Its modules that move in another way than the recipe says."""
         return []

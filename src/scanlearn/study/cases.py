@@ -14,6 +14,7 @@ from scanlearn.scans.store import Store
 from scanlearn.study.page import Picture, Strip, Table, percent
 from scanlearn.study.pictures import contour_tile, pixel_ratio, scan_tiles, upright
 from scanlearn.study.tables import confusion_table
+from scanlearn.tasks.classify import truth_codes
 
 SHOWN = 6  # most wrong and most right scans
 MOST_CURVES, MOST_CONFUSED = 8, 12  # classes in the ROC diagram and in the table of confusions
@@ -21,7 +22,8 @@ MOST_CURVES, MOST_CONFUSED = 8, 12  # classes in the ROC diagram and in the tabl
 
 @dataclass(frozen=True)
 class Predictions:
-    """The test rows of predictions.parquet: scores (n, K), targets (n, K) of 0 and 1, store rows (n,)."""
+    """The test rows of predictions.parquet: scores (n, K), targets (n, K) of 0, 1 and, of several
+    labels, NaN where one is not known, store rows (n,)."""
 
     scores: np.ndarray
     targets: np.ndarray
@@ -32,12 +34,16 @@ class Predictions:
     @property
     def error(self) -> np.ndarray:
         """(n,) how wrong each scan is: 1 - probability of its class, or the largest error over its labels."""
-        return np.abs(self.targets - self.scores).max(axis=1) if self.multilabel else 1 - self.of_truth
+        return self._errors().max(axis=1) if self.multilabel else 1 - self.of_truth
 
     @property
     def of_truth(self) -> np.ndarray:
         """(n,) the probability that the true class got."""
         return (self.targets * self.scores).sum(axis=1)
+
+    def _errors(self) -> np.ndarray:
+        """(n, K) how far each score is from its target, 0 where that is not known."""
+        return np.nan_to_num(np.abs(self.targets - self.scores))
 
     def truth(self, i: int) -> str:
         """The true class or labels of a scan, in words."""
@@ -45,7 +51,7 @@ class Predictions:
 
     def said(self, i: int) -> tuple[str, float]:
         """(class, probability) that the network gave most to; for labels the one that it got most wrong."""
-        at = int(np.abs(self.targets[i] - self.scores[i]).argmax() if self.multilabel else self.scores[i].argmax())
+        at = int((self._errors() if self.multilabel else self.scores)[i].argmax())
         return self.classes[at], float(self.scores[i, at])
 
 
@@ -56,10 +62,10 @@ def read_predictions(run: RunFolder, results: dict[str, Any]) -> Predictions:
     classes, multilabel = results["classes"], bool(results.get("multilabel"))
     scores = np.stack([np.array(table[f"score_{name}"], np.float64)[keep] for name in classes], axis=1)
     truth = np.array(table["truth"], dtype=object)[keep]
-    targets = np.zeros_like(scores)
-    for i, words in enumerate(truth):
-        for word in (str(words).split("|") if multilabel else [str(words)]) if words else []:
-            targets[i, classes.index(word)] = 1
+    if multilabel:
+        targets = truth_codes(truth.tolist(), classes).astype(np.float64)
+    else:
+        targets = (truth[:, None] == np.array(classes, dtype=object)).astype(np.float64)
     return Predictions(scores, targets, np.array(table["row"], np.int64)[keep], classes, multilabel)
 
 
@@ -74,7 +80,8 @@ def roc_curves(
     judged = results["test"]["classes"]
     for name in list(judged)[:MOST_CURVES]:
         at = found.classes.index(name)
-        target, score = found.targets[:, at], found.scores[:, at]
+        known = ~np.isnan(found.targets[:, at])
+        target, score = found.targets[known, at], found.scores[known, at]
         if 0 < target.sum() < len(target):
             false_alarms, sensitivity, _ = roc_curve(target, score)
             title = f"{name} {judged[name]['auroc']['value']:.2f}"

@@ -10,12 +10,18 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from scanlearn.catalog.labels import Labels
+from scanlearn.engine.run_folder import RunFolder
 from scanlearn.errors import ScanlearnError
+from scanlearn.files import read_json
 from scanlearn.scans.store import Store
+from scanlearn.study.detection import read_boxes
 from scanlearn.study.grid import Cell, Grid, folder_of
 from scanlearn.study.plan import StudyPlan
 from scanlearn.study.statistics.runs import Runs, case_runs, score_runs
 from scanlearn.study.work import result_of
+from scanlearn.tasks.classify import truth_codes
+from scanlearn.tasks.detect import labelled_test_rows, reference
+from scanlearn.tasks.detection_metrics import detection_draws
 from scanlearn.tasks.finetune import target_labels
 
 Key = tuple[str, int | str]  # method, label count
@@ -48,8 +54,12 @@ def collect(plan: StudyPlan, grid: Grid, store: Store, out: Path, *, bootstrap: 
     groups: dict[Key, list[Cell]] = {}
     for cell in found:
         groups.setdefault((cell.method, cell.labels), []).append(cell)
-    read = _classified if plan.task == "classify" else _segmented
-    runs, by_class, tested = read(plan, groups, store, out, bootstrap)
+    if plan.task == "classify":
+        over = next((result.get("mean_over") for result in found.values()), None)
+        runs, by_class, tested = _classified(plan, groups, store, out, bootstrap, over)
+    else:
+        read = _segmented if plan.task == "segment" else _detected
+        runs, by_class, tested = read(plan, groups, store, out, bootstrap)
     patients = store.catalog.take(tested).patients
     return Collected(runs, by_class, rows, labelled, len(tested), len(np.unique(patients)))
 
@@ -64,20 +74,29 @@ def row_of(cell: Cell, result: dict[str, Any]) -> dict[str, Any]:
 
 
 def _classified(
-    plan: StudyPlan, groups: dict[Key, list[Cell]], store: Store, out: Path, bootstrap: int
+    plan: StudyPlan,
+    groups: dict[Key, list[Cell]],
+    store: Store,
+    out: Path,
+    bootstrap: int,
+    mean_over: list[str] | None = None,
 ) -> tuple[dict[Key, Runs], dict[str, dict[Key, Runs]], np.ndarray]:
     column: Labels = target_labels(store, plan.task, plan.target, plan.classes)
+    classes = mean_over or column.classes  # of several labels, those that the figure is the mean of
     runs: dict[Key, Runs] = {}
     by_class: dict[str, dict[Key, Runs]] = {}
     rows = np.zeros(0, np.int64)
     for key, cells in groups.items():
         tables = [_test_rows(folder_of(out, cell) / "predictions.parquet") for cell in cells]
         rows = _same(rows, [t["row"] for t in tables])
-        scores = np.stack([np.stack([t[f"score_{name}"] for name in column.classes], axis=1) for t in tables])
+        scores = np.stack([np.stack([t[f"score_{name}"] for name in classes], axis=1) for t in tables])
         codes, patients = column.codes[rows], store.catalog.take(rows).patients
+        if column.kind == "multilabel":  # as they were tested: by study, say, or without what is not mentioned
+            counted = [column.classes.index(name) for name in classes]
+            codes = truth_codes(tables[0]["truth"].tolist(), column.classes)[:, counted]
         seeds = [cell.seed for cell in cells]
         options = {"figure": plan.main_figure, "seeds": seeds, "bootstrap": bootstrap}
-        runs[key] = score_runs(scores, codes, column.classes, patients, **options)  # type: ignore[arg-type]
+        runs[key] = score_runs(scores, codes, classes, patients, **options)  # type: ignore[arg-type]
         if len(column.classes) > 2 and codes.ndim == 1:
             for i, name in enumerate(column.classes):
                 one = np.where(codes < 0, -1, codes == i)
@@ -112,6 +131,25 @@ def _segmented(
             of_class = case_runs(values[:, i], patients, seeds=seeds, bootstrap=bootstrap)
             by_class.setdefault(name, {})[key] = of_class
     return runs, by_class, rows
+
+
+def _detected(
+    plan: StudyPlan, groups: dict[Key, list[Cell]], store: Store, out: Path, bootstrap: int
+) -> tuple[dict[Key, Runs], dict[str, dict[Key, Runs]], np.ndarray]:
+    rows = labelled_test_rows(store)
+    truth, patients = reference(store, rows), store.catalog.take(rows).patients
+    runs: dict[Key, Runs] = {}
+    for key, cells in groups.items():
+        draws = []
+        for cell in cells:
+            run = RunFolder(folder_of(out, cell))
+            result = read_json(run.results, f"The results of {cell.name}")
+            found = read_boxes(run, rows)
+            options: dict[str, Any] = {"threshold": result["score_threshold"], "bootstrap": bootstrap}
+            draws.append(detection_draws(found, truth, patients, **options)[plan.main_figure])
+        seeds = tuple(cell.seed for cell in cells)
+        runs[key] = Runs(np.stack(draws), len(np.unique(patients)), seeds, groups=np.asarray(patients))
+    return runs, {}, rows
 
 
 def _mean_over_classes(values: np.ndarray) -> np.ndarray:

@@ -23,6 +23,7 @@ def classification_metrics(
     bootstrap: int = 2000,
     seed: int = 0,
     threshold: float | Sequence[float] | np.ndarray = 0.5,
+    mean_over: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Figures of a classifier on N cases, for each class and as the mean over classes ("macro").
 
@@ -32,23 +33,25 @@ def classification_metrics(
 
     Args:
         scores: probabilities (N, K); for two classes also (N,), the probability of the last class.
-        codes: int (N,) with -1 for missing, or float (N, K) in {0, 1, NaN} for several labels a case.
+        codes: int (N,) with -1 for missing, or float (N, K) for several labels a case: 0, 1, and what does not count, -1
+            (uncertain) and NaN.
         classes: the K names.
         patients: (N,) whose cases they are. Patients are resampled, all cases of one together.
         threshold: a case is positive from this score on; one for all, or one for each label. Choose it on the
             validation part with ``youden_threshold``, never on the cases that are judged. Unused with three and more
             classes.
+        mean_over: of several labels, those that "macro" is the mean of; None: all.
 
     Returns:
-        ``{"kind", "cases", "patients", "missing", "threshold", "classes": {name: {"positives", "negatives", figure:
-        estimate}}, "macro": {figure: estimate}, "bootstrap": {...}}`` with the names in ``FIGURES`` and estimates
-        ``{"value", "low", "high", "skipped"}``. ``skipped`` counts resamples without a positive or without a negative,
-        which have no such figure. A class without a positive or a negative case has NaN and is left out of the mean;
-        ``macro`` of three and more classes has as accuracy the share of all cases that is right.
+        ``{"kind", "cases", "patients", "missing", "threshold", "classes": {name: {"positives", "negatives", "uncertain"
+        where some are, figure: estimate}}, "macro": {figure: estimate}, "bootstrap": {...}}`` with the names in
+        ``FIGURES`` and estimates ``{"value", "low", "high", "skipped"}``. ``skipped`` counts resamples without a positive
+        or without a negative, which have no such figure. A class without a positive or a negative case has NaN and is
+        left out of the mean; ``macro`` of three and more classes has as accuracy the share of all cases that is right.
     """
     cases = _Cases(scores, codes, classes, patients, threshold)
     resamples = PatientBootstrap(cases.patients, bootstrap, seed)
-    by_class, macro = _resampled(cases, resamples)
+    by_class, macro = _resampled(cases, resamples, mean_over)
     return {
         "kind": cases.kind,
         "cases": len(cases.scores),
@@ -59,6 +62,7 @@ def classification_metrics(
             name: {
                 "positives": int((cases.targets[:, i] == 1).sum()),
                 "negatives": int((cases.targets[:, i] == 0).sum()),
+                **({"uncertain": int(cases.uncertain[i])} if cases.uncertain[i] else {}),
                 **{figure: estimate(by_class[figure][:, i]) for figure in FIGURES},
             }
             for i, name in enumerate(cases.names)
@@ -113,13 +117,14 @@ class _Cases:
         if scores.ndim == 1 or scores.shape[1] == 1:
             scores = scores.reshape(-1, 1) if several else np.stack([1 - scores.ravel(), scores.ravel()], axis=1)
         _check(scores, codes, classes, patients)
-        keep = ~np.isnan(codes.astype(np.float64)).all(axis=1) if several else codes >= 0
+        keep = (codes >= 0).any(axis=1) if several else codes >= 0
+        self.uncertain = (codes == -1).sum(axis=0) if several else np.zeros(len(classes), np.int64)
         self.missing = int((~keep).sum())
         self.scores, self.patients = scores[keep], patients[keep]
         self.names = list(classes)
         self.kind = "multilabel" if several else "binary" if len(classes) == 2 else "multiclass"
         if several:
-            self.targets = codes[keep].astype(np.float64)
+            self.targets = np.where(codes[keep] < 0, np.nan, codes[keep].astype(np.float64))
         else:
             self.targets = (codes[keep, None] == np.arange(len(classes))).astype(np.float64)
         if self.kind == "binary":
@@ -149,7 +154,9 @@ def _check(scores: np.ndarray, codes: np.ndarray, classes: Sequence[str], patien
         raise ValueError(f"scores are no probabilities: they lie in {scores.min():.3g}..{scores.max():.3g}")
 
 
-def _resampled(cases: _Cases, resamples: PatientBootstrap) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+def _resampled(
+    cases: _Cases, resamples: PatientBootstrap, mean_over: Sequence[str] | None = None
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Every figure in the sample (row 0) and in each resample: of each question (1+B, Q), and their mean (1+B,)."""
     known, positive, answer = ~np.isnan(cases.targets), cases.targets == 1, cases.predicted()
     positives = resamples.totals(positive)
@@ -169,7 +176,8 @@ def _resampled(cases: _Cases, resamples: PatientBootstrap) -> tuple[dict[str, np
         by_class["auroc"][:, i], by_class["ap"][:, i] = ranking(
             cases.scores[rows, i], positive[rows, i], resamples.counts, resamples.index[rows]
         )
-    macro = {figure: mean_of_defined(draws) for figure, draws in by_class.items()}
+    counted = [i for i, name in enumerate(cases.names) if mean_over is None or name in mean_over]
+    macro = {figure: mean_of_defined(draws[:, counted]) for figure, draws in by_class.items()}
     if cases.kind == "multiclass":
         right = (answer & positive).any(axis=1)
         macro["accuracy"] = ratio(resamples.totals(right), resamples.totals(np.ones(len(right))))

@@ -74,8 +74,20 @@ def finetune(
     init = str(init)
     source = init if init != "none" else (str(like) if like else None)
     column = target_labels(store, task, target, classes)
-    rows = choose_rows(store, column, labels, seed)
     plan = fill_in(task, store, source, column, recipe, settings, mode)
+    told = KINDS[task].told(plan, column)
+
+    def first_pass(policies: dict[str, str]) -> Path:
+        passed = Path(out) / "first_pass"
+        if not (passed / "results.json").is_file():
+            again = {**(settings or {}), "classification.uncertain": policies}
+            how: dict[str, Any] = {"init": init, "like": like, "mode": mode, "recipe": recipe, "workers": workers}
+            how |= {"target": target, "classes": classes, "labels": labels, "seed": seed, "settings": again}
+            finetune(store, task, out=passed, resume=(passed / "recipe.yaml").is_file(), **how)
+        return passed
+
+    column, taught = KINDS[task].teach(store, target, column, plan, seed, first_pass)
+    rows = choose_rows(store, column, labels, seed)
     facts = {
         "task": task,
         "target": target,
@@ -87,6 +99,8 @@ def finetune(
         "classes": KINDS[task].outputs(store, column),
         "multilabel": column.kind == "multilabel",
         "input_size": input_size(plan),
+        **told,
+        "split": how_split(store),
         "store_settings": store.info["settings"],
         "all_8bit": store.info["intensity"]["all_8bit"],
         "mask_values": store.info["mask_values"],
@@ -96,9 +110,11 @@ def finetune(
     )
     check_not_seen(init, store)
     if mode == "frozen":
-        results = finetune_frozen(store, init, column, rows, Path(out), facts, plan)
+        results = finetune_frozen(store, init, column, taught, rows, Path(out), facts, plan)
     else:
-        results = _train_and_test(store, task, column, rows, plan, Path(out), facts, init, seed, resume, workers)
+        results = _train_and_test(
+            store, task, column, taught, rows, plan, Path(out), facts, init, seed, resume, workers
+        )
     show(results)
     return results
 
@@ -107,6 +123,7 @@ def _train_and_test(
     store: Store,
     task: str,
     column: Labels,
+    taught: Labels,
     rows: np.ndarray,
     plan: Recipe,
     out: Path,
@@ -118,12 +135,12 @@ def _train_and_test(
 ) -> dict[str, Any]:
     training = Training(
         rows=rows,
-        **KINDS[task].supervision(column),
+        **KINDS[task].supervision(taught),
         parts={"fine-tuning": rows, "val": np.asarray(store.splits["val"]), "test": np.asarray(store.splits["test"])},
         notes={"task": task, "init": facts["init"]},
     )
     weights = None if init == "none" else init
-    validate = validation_figure(task, store, column, facts["input_size"]) if plan.stopping.every else None
+    validate = validation_figure(task, store, taught, facts["input_size"]) if plan.stopping.every else None
     how: dict[str, Any] = {"seed": seed, "init": weights, "resume": resume, "workers": workers, "validate": validate}
     result = train(plan, store, training, out, **how)
     if result.stopped:
@@ -136,9 +153,9 @@ def _train_and_test(
 def _test(
     result: Result, store: Store, task: str, column: Labels, facts: dict[str, Any], run: RunFolder
 ) -> dict[str, Any]:
-    save_head(result.learner.objectives[task], run.encoder, facts)
+    head: Any = result.learner.objectives[task].eval()
+    save_head(head.exported(), run.encoder, facts)
     network = result.network.eval()
-    head = result.learner.objectives[task].eval()
     device = next(network.parameters()).device
     with torch.no_grad():
         tested = KINDS[task].test(network, head, store, column, facts, run, device)
@@ -216,6 +233,17 @@ def set_size(data: dict[str, Any], size: Any, spatial_dims: int) -> None:
     data["size"] = list(size)
 
 
+def how_split(store: Store) -> str:
+    """Who divided the scans: a published split by its name, the column of the source, or chance."""
+    origin = store.info.get("origin") or {}
+    if origin.get("split"):
+        whose = "official" if origin.get("official") else "in wide use, not official"
+        return f"{origin['split']} of {origin['layout']} ({whose})"
+    if any(store.catalog.words("split").to_pylist()):
+        return "given by the source"
+    return f"random by patient (seed {store.info['splits']['seed']})"
+
+
 def check_not_seen(init: str, store: Store) -> None:
     """Refuse to test on patients, or on files, that the weights were pre-trained on.
 
@@ -256,4 +284,6 @@ def show(results: dict[str, Any]) -> None:
     for name in KINDS[results["task"]].figures:
         figure = test["macro"][name]
         say(f"  {name:12} {figure['value']:.3f}  (95 % interval {figure['low']:.3f} to {figure['high']:.3f})")
-    say(f"  on {test['cases']} scans of {test['patients']} held-out patients; patients resampled for the interval")
+    units = {"scan": "scans", "study": "studies"}[results.get("per", "scan")]
+    say(f"  on {test['cases']} {units} of {test['patients']} held-out patients; patients resampled for the interval")
+    say(f"  split: {results['split']}")

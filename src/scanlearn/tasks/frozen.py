@@ -20,29 +20,42 @@ from scanlearn.errors import ScanlearnError
 from scanlearn.scans.store import Store
 from scanlearn.tasks.classify import judge, labelled_parts
 from scanlearn.tasks.probe import features_of
-from scanlearn.tasks.trained import save_head
+from scanlearn.tasks.trained import probabilities, save_head
 from scanlearn.weights.encoder import load_network, save_network, terms_of
 
 
 def finetune_frozen(
-    store: Store, init: str, column: Labels, rows: np.ndarray, out: Path, facts: dict[str, Any], plan: Recipe
+    store: Store,
+    init: str,
+    column: Labels,
+    taught: Labels,
+    rows: np.ndarray,
+    out: Path,
+    facts: dict[str, Any],
+    plan: Recipe,
 ) -> dict[str, Any]:
-    """Fit on the labelled rows, test on the test part. The head is stored as a linear layer on the raw features."""
+    """Fit on the labelled rows, test on the test part. The head is stored as a linear layer on the raw features.
+
+    ``column`` holds the labels of the test, ``taught`` those that are fitted.
+    """
     if init == "none":
         raise ScanlearnError("mode frozen needs features: give the run whose encoder makes them with --init.")
+    if facts["crops"] > 1 or plan.objectives["classify"]["three_way"]:
+        raise ScanlearnError("mode frozen fits yes and no on whole scans: use --crops 1 and no policy multiclass.")
     parts = labelled_parts(store, column)
     training = Training(rows=rows, labels=column.codes, parts={"fine-tuning": rows, **parts})
     assert_disjoint(store.catalog, training.parts)
     run = RunFolder(out)
     run.create(resume=False)
     with run.held():
-        return _fit_and_test(store, init, column, training, parts, facts, plan, run)
+        return _fit_and_test(store, init, column, taught, training, parts, facts, plan, run)
 
 
 def _fit_and_test(
     store: Store,
     init: str,
     column: Labels,
+    taught: Labels,
     training: Training,
     parts: dict[str, np.ndarray],
     facts: dict[str, Any],
@@ -52,7 +65,7 @@ def _fit_and_test(
     rows = training.rows
     features = {part: features_of(init, store, which) for part, which in {"train": rows, **parts}.items()}
     weight, bias = logistic_regression(
-        features.pop("train"), column.codes[rows], facts["multilabel"], len(column.classes)
+        features.pop("train"), taught.codes[rows], facts["multilabel"], len(column.classes)
     )
     head = {"head.1.weight": torch.from_numpy(weight), "head.1.bias": torch.from_numpy(bias)}
     notes = {"input_size": facts["input_size"], "task": "classify", "init": facts["init"], **terms_of(init)}
@@ -60,9 +73,11 @@ def _fit_and_test(
         say(notes["licence_notice"])
     save_network(load_network(init), run.encoder, **notes)
     save_head(head, run.encoder, facts)
-    tested = judge(
-        lambda x: x @ head["head.1.weight"].T + head["head.1.bias"], features, parts, store, column, facts, run
-    )
+    scores = {
+        part: probabilities(torch.from_numpy(x @ weight.T + bias), facts["multilabel"]).numpy()
+        for part, x in features.items()
+    }
+    tested = judge(scores, parts, store, column, facts, run)
     results = {**facts, "steps": 0, **tested}
     write_json(run.results, results)
     # Last, as it makes the folder that of a run: whatever stopped before is simply done again.
@@ -76,12 +91,13 @@ def logistic_regression(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(weight (K, d), bias (K,)) float32 on raw features, fitted on standardised ones (scikit-learn, C = 5 / d).
 
-    Two classes become the logits (0, z); labels of several kinds are fitted one by one on the scans that have them.
+    Two classes become the logits (0, z); labels of several kinds are fitted one by one on the scans that have them, one
+    of 0.7 as seven parts present and three parts absent.
     """
     mean, spread = features.mean(0), features.std(0) + 1e-6
     x = (features - mean) / spread
     if multilabel:
-        fits = [_fit(x[~np.isnan(c)], c[~np.isnan(c)].astype(int)) for c in codes.T]
+        fits = [_fit_shares(x[~np.isnan(c)], c[~np.isnan(c)]) for c in codes.T]
         weight = np.stack([w[0] for w, _ in fits])
         bias = np.array([b[0] for _, b in fits])
     else:
@@ -94,12 +110,20 @@ def logistic_regression(
     return (weight / spread).astype(np.float32), (bias - (weight / spread) @ mean).astype(np.float32)
 
 
-def _fit(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _fit_shares(x: np.ndarray, share: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """As ``_fit``, for labels that say what share of a scan is present."""
+    if ((share == 0) | (share == 1)).all():
+        return _fit(x, share.astype(int))
+    answers = np.repeat([1, 0], len(x))
+    return _fit(np.concatenate([x, x]), answers, np.concatenate([share, 1 - share]))
+
+
+def _fit(x: np.ndarray, y: np.ndarray, weight: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     from sklearn.linear_model import LogisticRegression
     from threadpoolctl import threadpool_limits
 
     if len(np.unique(y)) < 2:
         raise ScanlearnError("The labelled scans are all of one class: choose more labels.")
     with threadpool_limits(1):  # two threads on problems this small only wait for each other
-        model = LogisticRegression(C=5.0 / x.shape[1], max_iter=1000).fit(x, y)
+        model = LogisticRegression(C=5.0 / x.shape[1], max_iter=1000).fit(x, y, weight)
     return model.coef_, model.intercept_

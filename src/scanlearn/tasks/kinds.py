@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from scanlearn.catalog.labels import Labels
+from scanlearn.engine.recipe import Recipe
 from scanlearn.scans.store import Store
 from scanlearn.tasks.classify import classification_loss, test_classifier
 from scanlearn.tasks.segment import segmentation_loss, test_segmenter
 from scanlearn.tasks.targets import class_labels, mask_labels
+from scanlearn.tasks.taught import taught_labels, testing_facts
+from scanlearn.tasks.uncertain import policies_of
 
 MODES = ("full", "linear", "frozen")
 
@@ -29,6 +32,8 @@ class Kind:
         fill_in: (recipe as data, outputs, labels, mode): writes the objective and the network that follow from them.
         supervision: labels -> the fields of ``Training`` that hand them to the objective.
         test: (network, objective, store, labels, facts, run, device) -> ``{"test": metrics, ...}``; writes its tables.
+        teach: (store, target, labels, plan, seed, first pass) -> (labels that count in the test, labels that are learned).
+        told: (plan, labels) -> what results.json says besides; refuses settings of the test that cannot be met.
         loss: (learner, objective, store, rows, labels, input size) -> what validations go by, lower is better.
     """
 
@@ -41,6 +46,8 @@ class Kind:
     supervision: Callable[[Labels], dict[str, Any]]
     test: Callable[..., dict[str, Any]]
     loss: Callable[..., float]
+    teach: Callable[..., tuple[Labels, Labels]] = lambda store, target, labels, *how: (labels, labels)
+    told: Callable[[Recipe, Labels], dict[str, Any]] = lambda plan, labels: {}
 
 
 def default_decoder(encoder: str) -> str:
@@ -49,7 +56,10 @@ def default_decoder(encoder: str) -> str:
 
 
 def _fill_in_classifier(data: dict[str, Any], outputs: list[str], labels: Labels, mode: str) -> None:
-    data["objectives"]["classify"] |= {"classes": len(outputs), "multilabel": labels.kind == "multilabel"}
+    several = labels.kind == "multilabel"
+    uncertain = (data.get("classification") or {}).get("uncertain", "ignore")
+    three_way = several and "multiclass" in policies_of(uncertain, outputs)
+    data["objectives"]["classify"] |= {"classes": len(outputs), "multilabel": several, "three_way": three_way}
     data["network"] |= {"decoder": None, "freeze_encoder": mode == "linear"}
 
 
@@ -72,6 +82,8 @@ KINDS: dict[str, Kind] = {
         supervision=lambda labels: {"labels": labels.codes},
         test=test_classifier,
         loss=classification_loss,
+        teach=taught_labels,
+        told=testing_facts,
     ),
     "segment": Kind(
         wanted="mask",

@@ -7,17 +7,21 @@ import numpy as np
 from scanlearn.catalog.labels import Labels
 from scanlearn.errors import ScanlearnError, unknown
 from scanlearn.scans.store import Store
+from scanlearn.tasks.class_sets import class_names
 
 
-def class_labels(store: Store, target: str | None, classes: list[str] | None) -> Labels:
-    """The classes of a label column, all or some; a column of other things is refused."""
+def class_labels(store: Store, target: str | None, classes: list[str] | None, *, unmentioned: float = 0.0) -> Labels:
+    """The classes of a label column, all or some; a column of other things is refused.
+
+    ``classes``: names, or the one word of a set of them. ``unmentioned`` as in ``catalog.labels.labels_of``.
+    """
     if target is None:
         columns = ", ".join(store.catalog.label_columns) or "none"
         raise ScanlearnError(f"Say which label column to learn with --target; the store has: {columns}.")
-    labels = store.catalog.labels(target)
+    labels = store.catalog.labels(target, unmentioned=unmentioned)
     if labels.kind not in ("class", "multilabel"):
         raise ScanlearnError(f"The column {target!r} holds a {labels.kind}; classification needs classes.")
-    return labels if classes is None else only_classes(labels, classes)
+    return labels if classes is None else only_classes(labels, class_names(classes))
 
 
 def only_classes(labels: Labels, classes: list[str]) -> Labels:
