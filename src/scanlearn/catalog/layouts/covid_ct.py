@@ -79,7 +79,7 @@ register(
     Layout(
         name="covid_ct",
         title=TITLE,
-        licence="none stated by the owners; the images are from publications",
+        licence="see the page; the images are from publications, whose terms hold",
         citation="Yang et al., COVID-CT-Dataset: a CT scan dataset about COVID-19, arXiv 2003.13865 (2020)",
         page=PAGE,
         marks=(

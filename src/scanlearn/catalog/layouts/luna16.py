@@ -62,7 +62,7 @@ register(
     Layout(
         name="luna16",
         title=TITLE,
-        licence="CC BY 3.0, as LIDC-IDRI",
+        licence="CC BY 4.0; the images CC BY 3.0, as LIDC-IDRI",
         citation="Setio et al., Validation, comparison, and combination of algorithms: LUNA16, Medical Image Analysis 42 (2017)",
         page=PAGE,
         marks=(
