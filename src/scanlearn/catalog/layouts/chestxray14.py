@@ -2,8 +2,9 @@
 
 The two bracketed names in the header of the table hold commas without quotation marks; the older table has a comma at
 the end of each line and ages up to 414. What stands behind "_" in a file's name is no follow-up number. The 70/10/20
-lists called CheXNet's are not NIH's: 5,213 images of NIH's test part are in their training part or validation part, and
-14,936 of NIH's training part (without its validation) in their test part. https://arxiv.org/abs/1705.02315
+lists called CheXNet's are not NIH's: of NIH's 25,596 test images only 5,213 are in their test part, the others in
+their training and validation, and 14,936 of the images that NIH (less a validation part) trains on are in their test
+part: what was trained on one must not be tested on the other. https://arxiv.org/abs/1705.02315
 """
 
 from __future__ import annotations
