@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from scanlearn.catalog.candidates import candidates_of, cells_of, read_candidates, with_candidates
+from scanlearn.catalog.identifiers import telling_columns
 from scanlearn.catalog.table import Catalog
 from scanlearn.errors import ScanlearnError
 
@@ -62,3 +63,21 @@ def test_two_scans_of_one_name_are_refused(tmp_path):
 def test_an_unknown_world_is_refused(tmp_path):
     with pytest.raises(ScanlearnError, match="no world of coordinates 'RAI'"):
         read_candidates(table(tmp_path / "c.csv"), "RAI")
+
+
+@pytest.mark.parametrize(
+    ("column", "cell", "kept"),
+    [
+        ("candidates", "-1.5 2 {} 1;4 5 6e-05 0", True),
+        ("nodules", "1 2 {} 5.65", True),
+        ("candidates", "1 2 {} 47110815", False),
+        ("candidates", "1 2 3 Doe{}", False),
+        ("elsewhere", "1 2 {} 1", False),
+    ],
+)
+def test_places_stay_in_a_store_and_words_that_may_be_names_do_not(column, cell, kept):
+    cells = [cell.format(n) for n in range(12)]
+    catalog = Catalog.from_columns(
+        {"scan_id": [f"s{n}" for n in range(12)], "patient_id": [*"abcdefghijkl"], column: cells}
+    )
+    assert (column not in telling_columns(catalog)) is kept

@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from scanlearn.catalog.columns import normal, read_table
 from scanlearn.catalog.files import stem_of
@@ -21,6 +23,7 @@ from scanlearn.console import say
 from scanlearn.errors import ScanlearnError, unknown
 
 COLUMN, NO_POINT = "candidates", "none"
+COLUMNS = (COLUMN, "nodules")
 # What the axes of a world are multiplied by to be RAS+; ITK, DICOM and LUNA16 count to the left and to the back.
 WORLDS = {"LPS": (-1.0, -1.0, 1.0), "RAS": (1.0, 1.0, 1.0)}
 # Words for the columns of a list, as in columns.WORDS.
@@ -104,6 +107,13 @@ def candidates_of(catalog: Catalog, column: str = COLUMN) -> tuple[np.ndarray, n
             places.append((float(x), float(y), float(z)))
             words.append(word)
     return np.array(rows, np.int64), np.array(places, np.float64).reshape(-1, 3), words
+
+
+def are_points(cells: pa.Array) -> bool:
+    """Whether every cell that is not blank is one of points, whose words are classes or millimetres and no names."""
+    number = r"-?[0-9]+(?:\.[0-9]+)?(?:e[-+]?[0-9]+)?"
+    point = " ".join([*[number] * 3, r"(?:[0-9]{1,3}(?:\.[0-9]+)?|benign|malignant|positive|negative)"])
+    return bool(pc.all(pc.match_substring_regex(cells, f"^(?:|{NO_POINT}|{point}(?:;{point})*)$")).as_py())
 
 
 def _numbers(cells: Sequence[str]) -> list[float]:

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from scanlearn.catalog import boxes
+from scanlearn.catalog import boxes, candidates
 from scanlearn.catalog.folder_labels import folders_are_labels
 from scanlearn.catalog.mapped import encode, numbers
 from scanlearn.catalog.table import Catalog
@@ -54,7 +54,7 @@ def telling_columns(catalog: Catalog, keep: Collection[str] = ()) -> dict[str, s
     """
     found = {}
     for name in catalog.label_columns:
-        if name in keep or (name == boxes.COLUMN and boxes.are_boxes(catalog.array(name))):
+        if name in keep or _are_places(catalog, name):
             continue
         if sounds_telling(name):
             found[name] = "its name"
@@ -65,6 +65,13 @@ def telling_columns(catalog: Catalog, keep: Collection[str] = ()) -> dict[str, s
         elif _is_key(catalog, name):
             found[name] = "a value for each patient"
     return found
+
+
+def _are_places(catalog: Catalog, name: str) -> bool:
+    """Whether a column holds nothing but places in the scans, which differ from patient to patient and name none."""
+    if name == boxes.COLUMN:
+        return boxes.are_boxes(catalog.array(name))
+    return name in candidates.COLUMNS and candidates.are_points(catalog.array(name))
 
 
 def sounds_telling(name: str) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 from scanlearn.catalog.assemble import Found, assemble
 from scanlearn.catalog.boxes import BOX_FINDINGS, NO_BOX
 from scanlearn.catalog.boxes import COLUMN as BOXES
-from scanlearn.catalog.candidates import COLUMN as CANDIDATES
+from scanlearn.catalog.candidates import COLUMNS as POINTS
 from scanlearn.catalog.layouts.layout import Layout, Rows, all_layouts, layout_named
 from scanlearn.catalog.layouts.tools import first_of, keep, some_names
 from scanlearn.catalog.mask_cells import below
@@ -111,7 +111,7 @@ def _tell_counts(layout: Layout, rows: Rows) -> None:
 def _counts(layout: Layout, rows: Rows) -> dict[str, int]:
     words: Counter[str] = Counter()
     for name, cells in rows.columns.items():
-        if (name not in FIXED.names or name == "view") and name not in (BOXES, BOX_FINDINGS, CANDIDATES):
+        if (name not in FIXED.names or name == "view") and name not in (BOXES, BOX_FINDINGS, *POINTS):
             for cell, times in Counter(cells).items():
                 words.update(dict.fromkeys(str(cell).split("|"), times))
     patients = {*rows.columns["patient_id"]} if rows.patients_known and "patient_id" in rows.columns else {""}
