@@ -51,6 +51,9 @@ def finish(part: Path, source: Catalog, items: list[Conformed], settings: dict[s
     write_mapped(part / "scans.arrow", _side_columns(good, code, settings, all_8bit))
     Foreground.gather([item.voxels for item in good], settings["spatial_dims"]).save(part / "foreground.arrow")
     values = sorted({value for item in good for value in item.voxels})
+    names = mask_names(source.table)
+    if "origin" in settings and names and (odd := [value for value in values if value not in names]):
+        warn(f"the masks hold the values {odd}, which those of this data set do not have: another release, or changed.")
     dtype = intensity.common_dtype({item.array.dtype for item in good})
     info = {
         **head,
@@ -62,7 +65,7 @@ def finish(part: Path, source: Catalog, items: list[Conformed], settings: dict[s
         "settings": settings,
         "intensity": _intensity(good, settings["window"], all_8bit),
         "mask_values": values,
-        "mask_classes": _class_names(values, mask_names(source.table)),
+        "mask_classes": _class_names(values, names),
         "splits": {"seed": settings["seed"], "parts": _sizes(catalog, splits), "sha256": digest(code)},
         "equal_scans": sum(len(rows) for rows in equal),
         "quarantine": _quarantine(hidden, bad, identifiers),

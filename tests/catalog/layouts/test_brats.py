@@ -7,6 +7,7 @@ from scanlearn.catalog.layouts.brats import RELEASES
 from scanlearn.catalog.masks import mask_names
 from scanlearn.catalog.table import Catalog
 from scanlearn.errors import ScanlearnError
+from scanlearn.scans.prepare import prepare
 
 ENHANCING = {**dict.fromkeys(("brats2017", "brats2018", "brats2019", "brats2020", "brats2021"), 4)}
 ENHANCING |= {"brats2023_gli": 3, "brats2023_men": 3, "brats2024_gli": 3, "brats2024_ped": 1}
@@ -62,3 +63,12 @@ def test_a_case_that_lacks_a_sequence_is_counted_and_all_of_them_are_an_error(tm
     assert "1 cases lack one of their four sequences" in capsys.readouterr().err
     with pytest.raises(ScanlearnError, match="No case of BraTS 2021 and 2022"):
         Catalog.from_source(brats.make(tmp_path / "b", "brats2021", without=gone))
+
+
+def test_a_value_that_masks_of_the_release_do_not_have_is_said(tmp_path, monkeypatch, capsys):
+    """Masks of 2021 under the names of 2023: 4 is the enhancing tumour there and nothing here."""
+    monkeypatch.setenv("SCANLEARN_PRIVATE", str(tmp_path / "private"))
+    prepare(brats.make(tmp_path / "data", "brats2023_gli", value=4), tmp_path / "store", workers=0)
+    assert "the masks hold the values [4]" in capsys.readouterr().err
+    prepare(brats.make(tmp_path / "right", "brats2023_gli"), tmp_path / "other", workers=0)
+    assert "the masks hold" not in capsys.readouterr().err

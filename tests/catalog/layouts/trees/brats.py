@@ -45,8 +45,8 @@ RELEASES = {
 SHAPE = (10, 10, 6)
 
 
-def make(folder: Path, name: str, *, without: tuple[str, ...] = (), root: str | None = None) -> Path:
-    """Write one release. root: another name of its folder than that of its year."""
+def make(folder: Path, name: str, *, without: tuple[str, ...] = (), root: str | None = None, value: int = 1) -> Path:
+    """Write one release. root: another name of its folder than that of its year; value: in the middle of the masks."""
     place, (endings, seg), suffix, cases, bare = RELEASES[name]
     place = place if root is None else root
     for number, case in enumerate((*cases, *bare)):
@@ -56,7 +56,7 @@ def make(folder: Path, name: str, *, without: tuple[str, ...] = (), root: str | 
             write_nifti(folder / place / case / f"{stem}{ending}{suffix}", array, (-1.0, -1.0, 1.0))
         if case in cases:
             mask = np.zeros(SHAPE, np.uint8)
-            mask[2:8, 2:8, 2:4], mask[4:6, 4:6, 2] = 2, 1
+            mask[2:8, 2:8, 2:4], mask[4:6, 4:6, 2] = 2, value
             called = "W39_1998.09.19_Segm" if stem == "BraTS20_Training_355" else f"{stem}{seg}"
             write_nifti(folder / place / case / f"{called}{suffix}", mask, (-1.0, -1.0, 1.0))
     remove(folder, without)
