@@ -8,6 +8,7 @@ from catalog.layouts.trees import siim_pneumothorax as siim
 from scanlearn.catalog.layouts.layout import layout_named
 from scanlearn.catalog.table import Catalog
 from scanlearn.errors import ScanlearnError
+from scanlearn.scans.prepare import prepare
 from scanlearn.scans.read import read_mask
 
 EXPECTED = {
@@ -53,6 +54,18 @@ def test_masks_are_read_from_the_table_all_rows_of_an_image_united(tmp_path):
     last = read_mask(masks["11028.1517875229.983789"]).array[0]
     assert last[1023, 1023] == 1 and last.sum() == 1
     assert not read_mask(masks["10366.1517875224.309151"]).array.any()  # looked at: an empty mask is one
+
+
+def test_prepare_lays_the_masks_of_the_table_on_the_images(tmp_path):
+    store = prepare(siim.make(tmp_path / "siim", side=1024), tmp_path / "store", size=(1024, 1024), workers=0)
+    findings = store.catalog.column("findings")
+    sums = [int(mask.sum()) for mask in store.read_masks(range(len(findings)))]
+    assert sorted(zip(findings, sums, strict=True)) == [
+        *(("Pneumothorax", 1), ("Pneumothorax", 6)),
+        *(("none", 0), ("none", 0), ("none", 0)),
+    ]
+    before = sorted(path.name for path in (tmp_path / "siim").rglob("*"))
+    assert not [name for name in before if name.endswith(".png")]  # no mask was written
 
 
 @pytest.mark.parametrize(

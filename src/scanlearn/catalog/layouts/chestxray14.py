@@ -173,6 +173,7 @@ register(
         counts={
             "images": 112_120,
             "patients": 30_805,
+            **{"PA": 67_310, "AP": 44_810},
             **{_SPELT.get(name, name): count for name, count in FINDINGS.items()},
             "boxes": 984,
             **{f"split official {part}": count for part, count in SIZES["official"].items()},

@@ -13,7 +13,7 @@ from scanlearn.catalog.columns import normal, read_table
 from scanlearn.catalog.files import stem_of, suffix_of
 from scanlearn.catalog.labels import NOTHING
 from scanlearn.catalog.layouts.layout import Rows
-from scanlearn.catalog.layouts.tools import keep, lacking
+from scanlearn.catalog.layouts.tools import keep, lacking, names_of
 from scanlearn.catalog.listing import list_folder
 from scanlearn.catalog.mapped import one_piece
 from scanlearn.errors import ScanlearnError
@@ -33,15 +33,10 @@ def table_of(path: Path, wanted: Sequence[str], title: str, page: str, others: S
     is another version, or was changed.
     """
     table = read_table(path)
-    there = {normal(name): name for name in reversed(table.column_names)}
-    absent = [name for name in wanted if normal(name) not in there]
-    if absent:
-        raise ScanlearnError(
-            f"{path} has no column {absent[0]!r}, so it is not the table of {title} that is known here; get it again "
-            f"from {page}, or read the folder with --layout none."
-        )
+    there = {normal(name) for name in table.column_names}
     taken = [*wanted, *(name for name in others if normal(name) in there)]
-    return pa.table({name: one_piece(table[there[normal(name)]]) for name in taken})
+    called = names_of(table.column_names, taken, path, title, page)
+    return pa.table({name: one_piece(table[called[name]]) for name in taken})
 
 
 def files_by_tail(root: Path, parts: int = 1, suffixes: Sequence[str] = PICTURES) -> dict[str, str]:

@@ -106,14 +106,23 @@ def columns_of(
 def _wanted(
     table: Mapping[str, list[str]], wanted: Sequence[str], path: Path, title: str, page: str
 ) -> dict[str, list[str]]:
-    there = {normal(name): name for name in reversed([*table])}
-    absent = [name for name in wanted if normal(name) not in there]
+    called = names_of([*table], wanted, path, title, page)
+    return {name: table[called[name]] for name in wanted}
+
+
+def names_of(there: Sequence[str], wanted: Sequence[str], path: Path, title: str, page: str) -> dict[str, str]:
+    """{wanted column: what this table calls it}; capitals, blanks and signs do not matter, of two the first is taken.
+
+    Raises ScanlearnError for a column that is not there.
+    """
+    called = {normal(name): name for name in reversed(there)}
+    absent = [name for name in wanted if normal(name) not in called]
     if absent:
         raise ScanlearnError(
             f"{path} has no column {absent[0]!r}, so it is not the table of {title} that is known here; get it again "
             f"from {page}, or read the folder with --layout none."
         )
-    return {name: table[there[normal(name)]] for name in wanted}
+    return {name: called[normal(name)] for name in wanted}
 
 
 def read_lines(path: Path) -> list[str]:

@@ -23,13 +23,21 @@ STRAY = "5555.1517875555.555555"  # a file without a row
 
 
 def make(
-    folder: Path, *, stage_2: bool = False, without: tuple[str, ...] = (), renamed: dict[str, str] | None = None
+    folder: Path,
+    *,
+    stage_2: bool = False,
+    side: int = 8,
+    without: tuple[str, ...] = (),
+    renamed: dict[str, str] | None = None,
 ) -> Path:
-    """Write the tree. stage_2: the later table, whose header has no blank before the second name; without: names to leave
-    out; renamed: columns of the table."""
+    """Write the tree. stage_2: the later table, whose header has no blank before the second name; side: pixels of the
+    images, 1024 as published where masks are to lie on them; without: names to leave out; renamed: columns of the table.
+    """
     for number, name in enumerate([*dict.fromkeys(name for name, _ in ROWS), STRAY]):
         part = "dicom-images-test" if number == 4 else "dicom-images-train"
-        file = dicom(np.full((8, 8), number, np.uint8), Modality="CR", ViewPosition="AP" if number % 2 else "PA")
+        pixels = np.full((side, side), number, np.uint8)
+        pixels[: side // 2] += 100
+        file = dicom(pixels, Modality="CR", ViewPosition="AP" if number % 2 else "PA")
         save(file, folder / part / f"1.2.3.{number}" / f"1.2.4.{number}" / f"{PREFIX}{name}.dcm")
     header = ["ImageId", "EncodedPixels" if stage_2 else " EncodedPixels"]
     lines = [",".join((renamed or {}).get(name.strip(), name) for name in header)]
