@@ -4,7 +4,14 @@ import torch
 
 from scanlearn.errors import ScanlearnError
 from scanlearn.randomness import Draws
-from scanlearn.views.intensity import GaussianBlur, GaussianNoise, Normalise, RepeatChannels, blur_matrix
+from scanlearn.views.intensity import (
+    GaussianBlur,
+    GaussianNoise,
+    IntensityShift,
+    Normalise,
+    RepeatChannels,
+    blur_matrix,
+)
 from views import reference
 
 
@@ -66,3 +73,15 @@ def test_a_grey_image_is_repeated_and_a_colour_image_is_left():
     assert RepeatChannels(3)(out, draws(2)) is out
     with pytest.raises(ScanlearnError, match="2 channels cannot be repeated to 3"):
         RepeatChannels(3)(torch.rand(2, 2, 4, 4), draws(2))
+
+
+def test_a_shift_is_one_number_for_each_channel_uniform_on_both_sides_of_zero():
+    x = torch.full((400, 3, 4, 4), 0.5)
+    moved = IntensityShift(0.2)(x, draws(400)) - 0.5
+    assert (moved == moved[:, :, :1, :1]).all()
+    each = moved[:, :, 0, 0]
+    assert each.min() >= -0.2 and each.max() < 0.2 and abs(each.mean()) < 0.01
+    assert each.std().item() == pytest.approx(0.4 / 12**0.5, rel=0.05)
+    assert (torch.corrcoef(each.T) - torch.eye(3)).abs().max() < 0.15  # channels apart
+    bright = IntensityShift(0.2)(torch.ones(8, 1, 2, 2), draws(8))
+    assert bright.max() == 1

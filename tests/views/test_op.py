@@ -21,6 +21,7 @@ CASES = {
     "flip": [({}, OWN), ({"axes": [-1], "p": 0.9}, OWN), ({"mode": "genesis", "p": 0.4}, OWN)],
     "gaussian_blur": [({}, OWN), ({"p": 0.5, "sigma": [3.0, 9.0]}, OWN)],
     "gaussian_noise": [({}, OWN), ({"p": 0.5}, OWN)],
+    "intensity_shift": [({}, OWN), ({"amount": 0.4, "p": 0.5}, OWN)],
     "grayscale": [({}, OWN), ({"p": 0.5}, OWN)],
     "in_paint": [({}, OWN), ({"fill": "constant"}, OWN), ({"fill": 0.0, "side": [2, 40], "first": 1.0}, OWN)],
     "intensity_curve": [({}, OWN), ({"p": 0.5}, OWN)],

@@ -88,6 +88,24 @@ class GaussianNoise(Op):
         return (x + noise.to(x.dtype) * per_sample(params["std"], x)).clamp_(0.0, 1.0)
 
 
+@VIEWS.register("intensity_shift")
+class IntensityShift(Op):
+    """Add to each channel a number uniform between -amount and amount, then clip to [0, 1] (spec_cpcseg §6.2)."""
+
+    def __init__(self, amount: float = 0.1, p: float = 1.0):
+        super().__init__(p)
+        if amount < 0:
+            raise ScanlearnError(f"intensity_shift: amount {amount} must be 0 or more.")
+        self.amount = amount
+
+    def draw(self, shape: Sequence[int], draws: Draws) -> Params:
+        return {"shift": draws.uniform(shape[1], low=-self.amount, high=self.amount)}
+
+    def apply(self, x: Tensor, params: Params) -> Tensor:
+        shift = params["shift"].to(x.dtype)
+        return (x + shift.view(*shift.shape, *[1] * (x.dim() - 2))).clamp_(0.0, 1.0)
+
+
 @VIEWS.register("solarise")
 class Solarise(Op):
     """Values of ``threshold`` and more are turned round, x becomes 1 - x: the op of Barlow Twins (Pillow's from 128)."""
