@@ -143,6 +143,8 @@ def fewshot(
     seed: int = 0,
     same_as: str | None = None,
     bootstrap: int = 1000,
+    finetune_episodes: int = 20,
+    finetune_steps: int = 50,
 ) -> None:
     """Diagnose from a few labelled patients: classifiers on frozen features, over many small episodes.
 
@@ -163,10 +165,13 @@ def fewshot(
         part: the part of the store that episodes are drawn from.
         per-patient: images of one patient in the support.
         strict: refuse a class with fewer than --queries images left instead of taking what there is.
-        classifiers: prototypes, cosine, simpleshot, logistic, nearest; all by default.
+        classifiers: prototypes, cosine, simpleshot, logistic, nearest (these by default), and finetune, finetune_last,
+            which train the network or its last stage on each support: minutes.
         seed: of the episodes, of random and of the resampled patients.
         same-as: an episodes.json to use instead of drawing; it settles all that concerns drawing but the shots.
         bootstrap: resamples of the patients.
+        finetune-episodes: how many of the episodes finetune and finetune_last are done for, the first ones.
+        finetune-steps: steps of each.
     """
     from scanlearn.console import next_command, say
     from scanlearn.study.fewshot_page import fewshot_page
@@ -193,10 +198,12 @@ def fewshot(
         seed=seed,
         same_as=same_as,
         bootstrap=bootstrap,
+        finetune_episodes=finetune_episodes,
+        finetune_steps=finetune_steps,
     )
     print(fewshot_table(results))
     say(f"Report: {fewshot_page(out)}")
-    run = results["sources"][0]  # without a slash at its end
+    run = run.rstrip("/")
     next_command(f"scanlearn finetune {store} --task classify --init {run} --out {run}-finetuned --target {target}")
 
 

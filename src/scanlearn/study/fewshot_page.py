@@ -32,7 +32,7 @@ def fewshot_page(folder: str | Path) -> Path:
     classifiers = list(results["results"][sources[0]])
     page = render(
         "fewshot.html.jinja",
-        title=f"{results['target']} from few labels",
+        title=f"Few-shot diagnosis: {results['target']}",
         version=__version__,
         sentence=sentence(results, classifiers[0]),
         key_figures=[
@@ -42,7 +42,7 @@ def fewshot_page(folder: str | Path) -> Path:
             ("short episodes", f"{results['episodes_short_of_queries']:,}", "with fewer queries than asked"),
         ],
         panels=[
-            Panel(f"{NAMES[figure]}, {name}", curve(results, sources, name, figure))
+            Panel(f"{NAMES[figure]}, {name}", curve(results, sources, name, figure), note_of(results, name))
             for name in classifiers
             for figure in ("accuracy", "auc")
         ],
@@ -58,13 +58,15 @@ def sentence(results: Mapping[str, Any], classifier: str) -> str:
     shots = str(max(results["shots"]))
     found = figure_of(results["results"][run][classifier][shots], "accuracy")
     against = [
-        f"{told(results['differences'][other][classifier][shots]['accuracy'], '+.3f')} to {other}" for other in others
+        f"{told(results['differences'][other][classifier][shots]['accuracy'], '+.3f')} to {other}"
+        for other in others
+        if classifier in results["differences"][other]
     ]
     versus = f" Differences: {', '.join(against)}." if against else ""
     labelled = count(int(shots), "labelled scan")
     return (
         f"With {labelled} of each class, the accuracy of {classifier} on {run} is {told(found, '.3f')}, with its "
-        f"95 % interval over patients.{versus}"
+        f"95 % interval over patients; guessing reaches {1 / results['ways']:.3f}.{versus}"
     )
 
 
@@ -82,8 +84,15 @@ def figure_of(by_figure: Mapping[str, Any], figure: str) -> dict[str, Any]:
     return {"value": found["mean"], **{end: found["patient_interval"][end] for end in ("low", "high")}}
 
 
+def note_of(results: Mapping[str, Any], classifier: str) -> str:
+    """What a diagram says where its classifier was not asked in all episodes, as fine-tuning is."""
+    episodes = results["results"][results["sources"][0]][classifier][str(results["shots"][0])]["accuracy"]["episodes"]
+    return "" if episodes == results["episodes"] else f"Only in the first {count(episodes, 'episode')}."
+
+
 def curve(results: Mapping[str, Any], sources: Sequence[str], classifier: str, figure: str) -> Any:
     """One line for each source over the number of labelled scans, which is shots times ways."""
+    sources = [source for source in sources if classifier in results["results"][source]]
     shots = [str(k) for k in results["shots"]]
     facts = {
         "labels": [{"asked": k, "scans": int(k) * results["ways"]} for k in shots],
@@ -107,4 +116,8 @@ def table(results: Mapping[str, Any], sources: Sequence[str], figure: str) -> Ta
         for classifier, by_shots in results["results"][source].items()
     ]
     note = "Mean over episodes; intervals over the patients who were asked about."
+    if "finetuning" in results:
+        tuned = results["finetuning"]
+        told = f"{count(tuned['episodes'], 'episode')}, {count(tuned['steps'], 'step')} each"
+        note += f" Fine-tuning: the first {told}."
     return Table(NAMES[figure], ["", *(count(int(k), "shot") for k in shots)], rows, note=note)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,10 @@ from scanlearn.scans.store import Store, open_store
 from scanlearn.tasks.bootstrap import PatientBootstrap, estimate
 from scanlearn.tasks.fewshot.classifiers import CLASSIFIERS
 from scanlearn.tasks.fewshot.episodes import FILE, Episodes, load_episodes
+from scanlearn.tasks.fewshot.finetuning import PARTS, EpisodeFinetuner
 from scanlearn.tasks.fewshot.metrics import FIGURES, judge, summary
 from scanlearn.tasks.fewshot.sampling import draw_episodes
-from scanlearn.tasks.fewshot.sources import check_sources, features_from, short_names
+from scanlearn.tasks.fewshot.sources import PIXELS, check_sources, features_from, network_from, short_names, size_of
 from scanlearn.tasks.targets import only_classes
 
 CHUNK = 2**23  # numbers gathered at a time: 64 MB of float64
@@ -46,6 +48,8 @@ def fewshot(
     seed: int = 0,
     same_as: str | Path | None = None,
     bootstrap: int = 1000,
+    finetune_episodes: int = 20,
+    finetune_steps: int = 50,
 ) -> dict[str, Any]:
     """Tell classes apart from a few labelled patients, through frozen features; writes ``out``/results.json, episodes.json.
 
@@ -56,7 +60,9 @@ def fewshot(
         against: other runs, ``random`` (fresh weights of the first run's architecture), ``pixels``.
         classes: only these; with two ways the last one counts as positive.
         ways, shots, queries, episodes, mode, part, per_patient, strict: see ``draw_episodes``.
-        classifiers: names in ``CLASSIFIERS``.
+        classifiers: names in ``CLASSIFIERS``; also ``finetune`` and ``finetune_last``, which train the network, or its last
+            stage, on the support of each episode. That takes seconds to minutes each, so it is done for the first
+            ``finetune_episodes`` of the same episodes, ``finetune_steps`` steps each, and not for pixels.
         same_as: an episodes.json to use instead of drawing; it settles all that concerns drawing but the shots.
         bootstrap: resamples of the patients.
 
@@ -66,8 +72,10 @@ def fewshot(
     """
     sources = [str(Path(source)) for source in (run, *against)]
     for name in classifiers:
-        if name not in CLASSIFIERS:
-            raise unknown("classifier", name, CLASSIFIERS)
+        if name not in CLASSIFIERS and name not in PARTS:
+            raise unknown("classifier", name, [*CLASSIFIERS, *PARTS])
+    if min(finetune_episodes, finetune_steps) < 1 or not classifiers:
+        raise ScanlearnError("Few-shot diagnosis needs a classifier, and fine-tuning at least 1 episode and 1 step.")
     check_sources(sources)
     named = dict(zip(short_names(sources), sources, strict=True))  # results name no path
     out = Path(out)
@@ -95,9 +103,15 @@ def fewshot(
         _fits(drawn, target, shots, str(same_as))
     make_folder(out)
     drawn.save(out / FILE)
-    results = _facts(drawn, store, list(named), shots, bootstrap, seed) | _compare(
-        drawn, store, named, shots, classifiers, bootstrap, seed
-    )
+    tuned = {"episodes": min(finetune_episodes, len(drawn)), "steps": finetune_steps}
+    results = _facts(drawn, store, list(named), shots, bootstrap, seed)
+    if any(name in PARTS for name in classifiers):
+        results["finetuning"] = tuned
+        say(
+            f"Fine-tuning trains {tuned['episodes'] * len(shots)} networks for each source, {finetune_steps} steps each: "
+            "fewer --finetune-episodes or --shots are faster."
+        )
+    results |= _compare(drawn, store, named, shots, classifiers, bootstrap, seed, tuned)
     write_json(out / "results.json", results)
     return results
 
@@ -149,10 +163,9 @@ def _compare(
     classifiers: Sequence[str],
     bootstrap: int,
     seed: int,
+    tuned: dict[str, int],
 ) -> dict[str, Any]:
     rows = drawn.rows()
-    at = np.full(len(store), -1, np.int64)
-    at[rows] = np.arange(len(rows))
     asked = np.unique(drawn.query[drawn.query >= 0])
     resamples = PatientBootstrap(groups_of(store)[asked], bootstrap, seed)
     number = np.zeros(len(store), np.int64)
@@ -160,25 +173,63 @@ def _compare(
     query = drawn.query.reshape(len(drawn), -1)
     truth = np.where(query >= 0, np.repeat(np.arange(drawn.ways), drawn.query.shape[2]), -1)
     sources = list(named)
-    results: dict[str, Any] = {source: {name: {} for name in classifiers} for source in sources}
-    differences: dict[str, Any] = {source: {name: {} for name in classifiers} for source in sources[1:]}
+    results: dict[str, Any] = {source: {} for source in sources}
+    differences: dict[str, Any] = {source: {} for source in sources[1:]}
     first: dict[tuple[str, int], np.ndarray] = {}
     for source in sources:
+        answers = _Answers(drawn, query, store, named[source], named[sources[0]], seed, tuned)
         say(f"Features of {len(rows)} scans: {source}")
-        features = features_from(named[source], named[sources[0]], store, rows, seed)
-        if not np.isfinite(features).all():
-            raise ScanlearnError(f"{source} gives features that are no numbers: the network has diverged.")
-        for name in classifiers:
-            for k in shots:
-                logits = _logits(name, features, at[drawn.support[:, :, :k]], at[query])
-                values, means, silent = judge(logits, truth, number[query], resamples)
-                results[source][name][str(k)] = summary(values, means) | {"episodes_never_positive": silent}
-                ours = first.setdefault((name, k), means)
-                if source != sources[0]:
-                    differences[source][name][str(k)] = {
-                        figure: estimate((ours - means)[:, FIGURES.index(figure)]) for figure in ("accuracy", "auc")
-                    }
+        for name, k in product(classifiers, shots):
+            if name in PARTS and named[source] == PIXELS:
+                continue  # there is nothing to train
+            logits = answers.features(name, k) if name in CLASSIFIERS else answers.finetuned(name, k)
+            values, means, silent = judge(logits, truth[: len(logits)], number[query[: len(logits)]], resamples)
+            told = summary(values, means) | {"episodes_never_positive": silent}
+            results[source].setdefault(name, {})[str(k)] = told
+            ours = first.setdefault((name, k), means)
+            if source != sources[0]:
+                differences[source].setdefault(name, {})[str(k)] = {
+                    figure: estimate((ours - means)[:, FIGURES.index(figure)]) for figure in ("accuracy", "auc")
+                }
     return {"results": results, "differences": differences}
+
+
+class _Answers:
+    """Logits (E, Q, W) of one source; features are computed once, networks for fine-tuning are kept as they were."""
+
+    def __init__(
+        self,
+        drawn: Episodes,
+        query: np.ndarray,
+        store: Store,
+        source: str,
+        like: str,
+        seed: int,
+        tuned: dict[str, int],
+    ):
+        self.drawn, self.query, self.store, self.tuned = drawn, query, store, tuned
+        self.where = (source, like, seed)
+        self._features: np.ndarray | None = None
+
+    def features(self, name: str, k: int) -> np.ndarray:
+        """By a classifier on frozen features, of all episodes."""
+        rows = self.drawn.rows()
+        if self._features is None:
+            source, like, seed = self.where
+            self._features = features_from(source, like, self.store, rows, seed)
+            if not np.isfinite(self._features).all():
+                raise ScanlearnError(f"{source} gives features that are no numbers: the network has diverged.")
+        at = np.full(len(self.store), -1, np.int64)
+        at[rows] = np.arange(len(rows))
+        return _logits(name, self._features, at[self.drawn.support[:, :, :k]], at[self.query])
+
+    def finetuned(self, name: str, k: int) -> np.ndarray:
+        """By a network trained on each support, of the first episodes."""
+        source, like, seed = self.where
+        first = slice(0, self.tuned["episodes"])
+        network, size = network_from(source, like, seed), size_of(source, like, self.store)
+        tuner = EpisodeFinetuner(network, self.store, size, part=PARTS[name], steps=self.tuned["steps"])
+        return tuner.logits(self.drawn.support[first, :, :k], self.query[first])
 
 
 def _logits(name: str, features: np.ndarray, support: np.ndarray, query: np.ndarray) -> np.ndarray:

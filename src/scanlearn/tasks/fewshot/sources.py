@@ -10,12 +10,12 @@ import torch
 from scanlearn.engine.device import default_device
 from scanlearn.engine.embedding import embed_scans
 from scanlearn.errors import ScanlearnError
-from scanlearn.networks.network import build_network
+from scanlearn.networks.network import Network, build_network
 from scanlearn.scans.resample import resample
 from scanlearn.scans.store import Store
-from scanlearn.tasks.probe import features_of, input_size
+from scanlearn.tasks.probe import input_size
 from scanlearn.tasks.segment import read_unit
-from scanlearn.weights.encoder import read_card
+from scanlearn.weights.encoder import load_network, read_card
 
 RANDOM, PIXELS = "random", "pixels"
 SIDES = {2: 16, 3: 8}  # pixels of a side, so that a scan has 256 or 512 numbers
@@ -30,18 +30,22 @@ def features_from(source: str, like: str, store: Store, rows: np.ndarray, seed: 
     """
     if source == PIXELS:
         return pixels_of(store, rows)
-    if source == RANDOM:
-        return random_features(like, store, rows, seed)
-    return features_of(source, store, rows)
+    network, size = network_from(source, like, seed), size_of(source, like, store)
+    return embed_scans(network.pooled, store, rows, size=size, device=default_device())
 
 
-def random_features(like: str, store: Store, rows: np.ndarray, seed: int) -> np.ndarray:
-    """Features by a fresh network, a function of its architecture and the seed; torch's random state stays."""
-    device = default_device()
-    with torch.random.fork_rng(devices=[]):
+def size_of(source: str, like: str, store: Store) -> tuple[int, ...]:
+    """The image size that the network of a source takes."""
+    return input_size(like if source == RANDOM else source, store)
+
+
+def network_from(source: str, like: str, seed: int = 0) -> Network:
+    """The network of a source, in evaluation mode; ``random`` is a function of the architecture of ``like`` and the seed."""
+    if source != RANDOM:
+        return load_network(source).to(default_device()).eval()
+    with torch.random.fork_rng(devices=[]):  # torch's random state stays
         torch.manual_seed(seed)
-        network = build_network(read_card(like)["network"]).to(device).eval()
-    return embed_scans(network.pooled, store, rows, size=input_size(like, store), device=device)
+        return build_network(read_card(like)["network"]).to(default_device()).eval()
 
 
 def pixels_of(store: Store, rows: np.ndarray) -> np.ndarray:
