@@ -57,6 +57,7 @@ def test_settings_quoted_in_the_tables_of_a_method_are_settings_of_its_recipes(p
     recipe = {
         "momentum_contrast": "moco_v2",
         "c2l": "c2l_resnet18",
+        "few_shot": "chen2021_covid_ct",
         "prototypes": "prototypes",
         "models_genesis": "models_genesis_3d",
         "semantic_genesis": "semantic_genesis_3d",
