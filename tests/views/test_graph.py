@@ -3,7 +3,7 @@ import torch
 
 from scanlearn.errors import ScanlearnError
 from scanlearn.randomness import Draws
-from scanlearn.views.graph import ViewGraph
+from scanlearn.views.graph import ViewGraph, is_image
 
 CLEAN = {"source": "image", "ops": [{"flip": {"mode": "genesis", "p": 0.4}}]}
 PAINT = {"one_of": {"p": 0.9, "ops": ["in_paint", "out_paint"], "weights": [0.2, 0.8]}}
@@ -166,3 +166,29 @@ def test_two_views_alike_have_targets_of_their_own():
 def test_a_wrong_view_is_refused_in_one_sentence(settings, message):
     with pytest.raises(ScanlearnError, match=message):
         ViewGraph(settings)
+
+
+def test_boxes_follow_their_images_into_the_first_view_and_those_outside_are_lost():
+    image = torch.zeros(3, 1, 32, 32)
+    boxes = torch.tensor([[[4.0, 6, 12, 20], [0, 0, 0, 0]], [[2, 2, 8, 8], [20, 4, 30, 12]], [[24, 24, 32, 32]] * 2])
+    for picture, of_image in zip(image, boxes, strict=True):
+        for top, left, bottom, right in of_image.int().tolist():
+            picture[0, top:bottom, left:right] = 1
+    graph = ViewGraph(
+        {"image": {"ops": [{"flip": {"p": 0.5}}, {"random_crop": {"size": 24}}]}, "other": {"ops": ["clamp"]}}
+    )
+    lost = 0
+    for step in range(8):
+        views = graph(image, Draws.for_step(0, step, range(3)), boxes=boxes)
+        assert list(views) == ["image", "other", "boxes"] and not is_image("boxes")
+        for picture, of_image, before in zip(views["image"], views["boxes"], boxes, strict=True):
+            painted = torch.zeros(24, 24)
+            for top, left, bottom, right in of_image.int().tolist():
+                painted[top:bottom, left:right] = 1
+            lost += int((before.any(1) & ~of_image.any(1)).sum())
+            kept = of_image.any(1) == before.any(1)
+            if kept.all():
+                assert torch.equal(painted, picture[0])
+            else:
+                assert (picture[0] - painted).sum() < 0.25 * 140  # what was lost had less than a quarter left
+    assert lost > 0

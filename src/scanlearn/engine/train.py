@@ -54,6 +54,7 @@ class Training:
 
     rows: np.ndarray
     labels: np.ndarray | None = None  # indexed by store row
+    boxes: np.ndarray | None = None  # likewise, see ``Loader``
     masks: bool = False
     words: Words | None = None  # ``rows`` are then those of its training crops, one for each
     episodes: EpisodeWalk | None = None  # over ``rows``; batches are then its episodes
@@ -200,6 +201,7 @@ def _train(
             masks=training.masks,
             foreground=recipe.foreground,
             labels=training.labels,
+            boxes=training.boxes,
             patches=training.words.patches() if training.words else None,
             shares=shares,
             episodes=training.episodes,
@@ -364,7 +366,7 @@ class Views:
         image = to_unit(batch["image"], batch["low"], batch["high"])
         draws = Draws.for_step(self.seed, batch["step"], batch["position"], self.device)
         mask = batch["mask"][:, None] if "mask" in batch else None
-        views = self.graph(image, draws, mask)
+        views = self.graph(image, draws, mask, batch.get("boxes"))
         return {k: v.contiguous(memory_format=self.layout) if is_image(k) else v for k, v in views.items()}
 
     def pair(self, views: dict[str, Tensor]) -> tuple[Tensor, Tensor] | None:

@@ -45,6 +45,7 @@ class Loader:
         masks: also give the masks.
         foreground: probability that a patch is centred on a voxel of a mask class, chosen evenly among those present.
         labels: array indexed by row.
+        boxes: array (rows of the store, M, 2 * dims) of boxes in voxels of whole scans, as ``views.boxes`` takes them.
         patches: boxes to read instead of random ones, one for each entry of ``rows``; the walk is then over them. Where
             a box has another size than ``size`` it is resampled to it, and ``image`` is float32.
         shares: the part of all samples that each group of ``rows`` gets; None: every row equally often.
@@ -53,7 +54,8 @@ class Loader:
     Each batch is a dict with, for the n samples of this rank:
         ``step`` int; ``position`` int64 (n,) in the global batch; ``row`` int64 (n,); ``image`` (n, C, *size) in the
         store's dtype; ``low``, ``high`` float32 (n,), the values that ``to_unit`` takes; with ``masks`` ``mask`` int64
-        (n, *size); with ``labels`` ``label`` (n, ...); with ``patches`` ``word`` int64 (n,).
+        (n, *size); with ``labels`` ``label`` (n, ...); with ``boxes`` ``boxes`` (n, M, 2 * dims); with ``patches``
+        ``word`` int64 (n,).
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class Loader:
         masks: bool = False,
         foreground: float = 0.0,
         labels: np.ndarray | None = None,
+        boxes: np.ndarray | None = None,
         patches: Patches | None = None,
         shares: Shares | None = None,
         episodes: EpisodeWalk | None = None,
@@ -83,9 +86,11 @@ class Loader:
         pace = Pace(batch_size)
         pace.check(world_size)
         _check(store, rows, size, masks, foreground, labels)
+        if boxes is not None and size is not None:
+            raise ScanlearnError("Boxes are of whole scans, and the recipe's size reads patches: leave size out.")
         self.start, self.stop, self.workers = start, stop, workers
         own = partial(pace.positions, rank=rank, world_size=world_size)
-        self.steps = Steps(store, rows, size, pace, own, seed, masks, foreground, labels, patches, shares)
+        self.steps = Steps(store, rows, size, pace, own, seed, masks, foreground, labels, boxes, patches, shares)
         if episodes is not None:
             self.steps.walk = episodes
 
@@ -140,12 +145,13 @@ class Steps(Dataset[Batch]):
         masks: bool,
         foreground: float,
         labels: np.ndarray | None,
+        boxes: np.ndarray | None = None,
         patches: Patches | None = None,
         shares: Shares | None = None,
     ):
         self.store, self.rows, self.size, self.pace, self.positions_at = store, rows, size, pace, positions
         self.seed, self.masks, self.foreground, self.labels = seed, masks, foreground, labels
-        self.patches = patches
+        self.patches, self.boxes = patches, boxes
         self.walk: Walk | SharedWalk | EpisodeWalk = (
             Walk(len(rows), seed) if shares is None else SharedWalk(shares, seed)
         )
@@ -175,6 +181,8 @@ class Steps(Dataset[Batch]):
             batch["mask"] = torch.from_numpy(np.stack(self.store.read_masks(rows, boxes)).astype(np.int64))
         if self.labels is not None:
             batch["label"] = torch.as_tensor(self.labels[rows])
+        if self.boxes is not None:
+            batch["boxes"] = torch.as_tensor(self.boxes[rows])
         if self.patches is not None:
             batch["word"] = torch.from_numpy(self.patches.words[items])
         return batch

@@ -9,7 +9,10 @@ from torch import Tensor
 
 from scanlearn.errors import ScanlearnError, nearest
 from scanlearn.randomness import Draws
+from scanlearn.views.boxes import move_boxes
 from scanlearn.views.op import Op, build_op, move_labels
+
+LEAST_LEFT = 0.25  # a box of which less is left inside the image is no finding that can be told there
 
 
 class ViewGraph:
@@ -51,11 +54,14 @@ class ViewGraph:
         """The names of the views, in the order of the recipe."""
         return list(self.ops)
 
-    def __call__(self, image: Tensor, draws: Draws, mask: Tensor | None = None) -> dict[str, Tensor]:
+    def __call__(
+        self, image: Tensor, draws: Draws, mask: Tensor | None = None, boxes: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """All views of a batch: float (N, C, *spatial) in [0, 1] -> {name: (N, C', *spatial')}.
 
         After them come the targets of their ops, {view.target: int64 (N,)}. ``mask``, integer (N, 1, *spatial), follows
-        the image into the recipe's first view and is returned as ``mask``.
+        the image into the recipe's first view and is returned as ``mask``; so are ``boxes``, float (N, M, 2 * dims) as
+        ``move_boxes`` takes them; one of which less than ``LEAST_LEFT`` stays inside is lost.
         """
         if len(draws) != len(image):
             raise ValueError(f"{len(image)} images but random streams for {len(draws)}")
@@ -63,13 +69,17 @@ class ViewGraph:
             draws = Draws(draws.keys, image.device)
         made: dict[str, Tensor] = {}
         masks: dict[str, Tensor] = {}
+        moved: dict[str, Tensor] = {}
         targets: dict[str, Tensor] = {}
         for name in self._order:
             source = self.sources[name]
             x, own = image if source == "image" else made[source], draws.child(name)
             followed = None if mask is None else (mask if source == "image" else masks[source])
+            around = None if boxes is None else (boxes if source == "image" else moved[source])
             for i, op in enumerate(self.ops[name]):
                 params = op.sample(x.shape, own.child(str(i)))
+                if around is not None:
+                    around = move_boxes(around, op, params, x.shape, LEAST_LEFT)
                 x = op.replay(x, params)
                 if followed is not None and op.moves:
                     followed = move_labels(followed, op, params)
@@ -78,8 +88,13 @@ class ViewGraph:
             made[name] = x
             if followed is not None:
                 masks[name] = followed
+            if around is not None:
+                moved[name] = around
         views = {**{name: made[name] for name in self.ops}, **targets}
-        return views if mask is None else {**views, "mask": masks[self.names[0]]}
+        for kind, of_views in (("mask", masks), ("boxes", moved)):
+            if of_views:
+                views[kind] = of_views[self.names[0]]
+        return views
 
     @staticmethod
     def _read(name: str, view: Any, settings: Mapping[str, Any]) -> tuple[str, list[Any]]:
@@ -133,5 +148,5 @@ class ViewGraph:
 
 
 def is_image(name: str) -> bool:
-    """Whether an entry of what a graph gives is a view: the mask and targets ("rotated.quarter_turns") are none."""
-    return name != "mask" and "." not in name
+    """Whether an entry of what a graph gives is a view: mask, boxes and targets ("rotated.quarter_turns") are none."""
+    return name not in ("mask", "boxes") and "." not in name
