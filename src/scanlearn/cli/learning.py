@@ -224,7 +224,7 @@ def embed(run: str, store: str, out: str) -> None:
 
 def finetune(
     store: str,
-    task: Literal["classify", "segment"],
+    task: Literal["classify", "segment", "detect"],
     init: str,
     out: str,
     target: str | None = None,
@@ -241,8 +241,8 @@ def finetune(
     """Fine-tune with few labels, test once on held-out patients, and say how sure the figures are.
 
     Args:
-        store: what `prepare` wrote, with labels or masks.
-        task: classify or segment.
+        store: what `prepare` wrote, with labels, masks or boxes.
+        task: classify, segment or detect (boxes).
         init: a pre-training run (or weights), or none for the from-scratch twin.
         out: the run folder to write.
         target: classify: the label column.
@@ -250,7 +250,7 @@ def finetune(
         labels: how many labelled scans may be used, a number or all.
         mode: full trains everything; linear trains a head on the frozen encoder; frozen fits a logistic regression.
         like: with --init none, the run whose architecture and input size the from-scratch twin takes.
-        recipe: settings by name or YAML (finetune_classify, finetune_segment by default).
+        recipe: settings by name or YAML (finetune_classify, finetune_segment or finetune_detect by default).
         seed: of the choice of labels, of new weights and of everything that is drawn.
         resume: go on with the run in --out.
         workers: processes that read.
@@ -292,7 +292,7 @@ def _count(text: str) -> int:
 
 
 def predict(run: str, input: str, out: str, identifiers: Literal["hashed", "kept"] = "hashed") -> None:
-    """Apply a fine-tuned run to new scans: a table of probabilities, or masks on each input's own grid.
+    """Apply a fine-tuned run to new scans: a table of probabilities or of boxes, or masks on each input's own grid.
 
     Args:
         run: a fine-tuned run.

@@ -9,7 +9,7 @@ from typing import Any, Literal
 def study(
     source: str,
     out: str,
-    task: Literal["classify", "segment"] | None = None,
+    task: Literal["classify", "segment", "detect"] | None = None,
     target: str | None = None,
     classes: list[str] | None = None,
     methods: list[str] | None = None,
@@ -34,7 +34,7 @@ def study(
     Args:
         source: a store that `prepare` wrote, or a study as YAML (docs/how-to/run-a-study.md); options win over the file.
         out: the folder of the study.
-        task: classify or segment.
+        task: classify, segment or detect.
         target: classify: the label column.
         classes: only these classes of it; the last one counts as positive.
         methods: scratch and recipes by name, e.g. --methods scratch moco_v2_small models_genesis_2d_small.

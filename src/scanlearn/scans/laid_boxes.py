@@ -30,7 +30,12 @@ def to_grid(store: Store, rows: np.ndarray, corners: np.ndarray) -> np.ndarray:
 
 def to_file(store: Store, rows: np.ndarray, corners: np.ndarray) -> np.ndarray:
     """The way back, cut at the edges of the image; what lies beside it altogether has no area left."""
-    source, inner, offset = (np.tile(values, 2) for values in store.laid(rows))
+    return back(corners, *store.laid(rows))
+
+
+def back(corners: np.ndarray, source: np.ndarray, inner: np.ndarray, offset: np.ndarray) -> np.ndarray:
+    """Corners (n, 4) on a grid -> in pixels of the file, for the numbers of a ``Placement``, (2,) or (n, 2) each."""
+    source, inner, offset = (np.concatenate([v, v], axis=-1) for v in np.broadcast_arrays(source, inner, offset))
     return np.clip((corners - offset) * (source / inner), 0, source)
 
 

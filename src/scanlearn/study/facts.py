@@ -40,9 +40,9 @@ class Facts:
 
     @property
     def task(self) -> str:
-        """classify, segment, or "" for a pre-training run."""
+        """classify, segment, detect, or "" for a pre-training run."""
         objectives = self.recipe.get("objectives", {})
-        return next((task for task in ("classify", "segment") if task in objectives), "")
+        return next((task for task in ("classify", "segment", "detect") if task in objectives), "")
 
     @property
     def init(self) -> str:

@@ -7,7 +7,10 @@ from typing import Any
 from scanlearn.study.facts import Facts
 from scanlearn.study.page import count, measured, number
 
-MAIN = {"classify": ("auroc", "AUROC"), "segment": ("dice", "Dice")}
+MAIN = {"classify": ("auroc", "AUROC"), "segment": ("dice", "Dice"), "detect": ("ap50", "AP50")}
+SHOWN = {"classify": ("auroc", "ap"), "segment": ("dice", "hd95"), "detect": ("ap50", "challenge")}
+NAMES = {"auroc": "AUROC", "ap": "average precision", "dice": "Dice", "hd95": "HD95", "ap50": "AP50"}
+NAMES |= {"challenge": "challenge score"}
 
 
 def duration(minutes: float) -> str:
@@ -55,9 +58,11 @@ def _tested(facts: Facts) -> str:
     results, test = facts.results, facts.results["test"]
     key, name = MAIN[facts.task]
     figure = measured(test["macro"][key])
-    task = f"Classification of {results['target']}" if facts.task == "classify" else "Segmentation"
+    task = {"segment": "Segmentation", "detect": "Detection"}.get(facts.task, f"Classification of {results['target']}")
     classes = [c for c in results["classes"] if facts.task == "classify" or c != "background"]
     into = f" ({', '.join(classes)})" if len(classes) <= 8 else f" ({len(classes)} classes)"
+    if facts.task == "detect":
+        into = ""
     if facts.task == "segment" and all(name.isdigit() for name in classes):  # masks name their classes by number only
         into = f" of {len(classes)} mask class" + "es" * (len(classes) > 1)
     begun = "from scratch" if facts.init == "none" else f"starting from the weights of {facts.init}"
@@ -90,13 +95,11 @@ def key_figures(facts: Facts) -> list[tuple[str, str, str]]:
 
 def _tested_figures(facts: Facts) -> list[tuple[str, str, str]]:
     results, test = facts.results, facts.results["test"]
-    keys = ("auroc", "ap") if facts.task == "classify" else ("dice", "hd95")
-    names = {"auroc": "AUROC", "ap": "average precision", "dice": "Dice", "hd95": "HD95"}
     mean = "mean " if len(test["classes"]) > 1 else ""
     figures = []
-    for key in keys:
+    for key in SHOWN[facts.task]:
         found = measured(test["macro"][key], 1 if key == "hd95" else 3)
-        figures.append((mean + names[key], found.value, found.interval and f"95\u00a0% interval {found.interval}"))
+        figures.append((mean + NAMES[key], found.value, found.interval and f"95\u00a0% interval {found.interval}"))
     patients = count(results["labelled_patients"], "patient") if facts.patients_known else "patients not known"
     tested = count(test["patients"], "patient") if facts.patients_known else "patients not known"
     return [

@@ -60,12 +60,29 @@ def contour_tile(
 
     ``truth`` and ``found`` are integers (H, W), 0 is background; every class is outlined, all in one colour each.
     """
+    return _outlined(image, outline(truth), outline(found), alt, caption, ratio)
+
+
+def box_tile(image: np.ndarray, truth: np.ndarray, found: np.ndarray, alt: str, *, caption: str = "") -> Picture:
+    """A slice (H, W) in [0, 1] with the boxes of the reference (solid) and of the prediction (dashed).
+
+    ``truth`` and ``found`` are corners (k, 4): top, left, bottom and right edge in pixels.
+    """
+    return _outlined(image, _rectangles(truth), _rectangles(found), alt, caption, 1.0)
+
+
+def _rectangles(boxes: np.ndarray) -> str:
+    return "".join(f"M{x:.2f} {y:.2f}H{right:.2f}V{bottom:.2f}H{x:.2f}Z" for y, x, bottom, right in boxes)
+
+
+def _outlined(image: np.ndarray, truth: str, found: str, alt: str, caption: str, ratio: float) -> Picture:
+    """A slice under two SVG paths in its pixels."""
     base = tile(image, alt, ratio=ratio)
     height, width = image.shape[:2]
     same = 'fill="none" stroke-linejoin="round" vector-effect="non-scaling-stroke"'
     drawn = [
-        f'<path d="{outline(mask)}" {same} stroke="{colour}" stroke-width="{weight}"{dash}/>'
-        for mask, colour, weight, dash in (
+        f'<path d="{path}" {same} stroke="{colour}" stroke-width="{weight}"{dash}/>'
+        for path, colour, weight, dash in (
             (truth, "#000000a0", 4, ""),
             (truth, TRUTH, 2, ""),
             (found, "#000000a0", 4, ' stroke-dasharray="6 4"'),

@@ -61,7 +61,7 @@ class StudyPlan:
     """A study. Every field is a key of its YAML file and an option of ``scanlearn study``."""
 
     store: str
-    task: str  # classify | segment
+    task: str  # classify | segment | detect
     methods: dict[str, Any]  # name -> Method, or None: scratch, or the recipe of that name
     labels: list[Any] = field(default_factory=lambda: ["all"])  # numbers of labelled scans, or all
     target: str | None = None  # classify: the label column
@@ -73,9 +73,9 @@ class StudyPlan:
     encoder: dict[str, Any] | None = None  # one encoder for all methods; default: each recipe's own
     finetuning: dict[str, Any] = field(default_factory=dict)  # settings of every fine-tuning
     words: str | None = None  # the table of words (`scanlearn discover`) of all methods that learn from one
-    recipe: str | None = None  # of the fine-tuning; default: finetune_classify or finetune_segment
+    recipe: str | None = None  # of the fine-tuning; default: finetune_ and the task
     budget: str | None = None  # "90m", "12h", "2d": shortens pre-training to fit, or says that it cannot
-    figure: str | None = None  # what is compared; default: auroc or dice
+    figure: str | None = None  # what is compared; default: auroc, dice or ap50
 
     @property
     def main_figure(self) -> str:

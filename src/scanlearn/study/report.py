@@ -14,14 +14,17 @@ from scanlearn.scans.store import Store, open_store
 from scanlearn.scans.words import FACTS as WORDS
 from scanlearn.study import cases, checks, commands, looks
 from scanlearn.study.curves import curve_panels
+from scanlearn.study.detection import detected
 from scanlearn.study.facts import Facts, read_facts
 from scanlearn.study.fewshot_page import fewshot_page
 from scanlearn.study.figures import dots_figure, interval_figure, map_figure, roc_figure
-from scanlearn.study.head import key_figures, sentence
+from scanlearn.study.head import MAIN, key_figures, sentence
 from scanlearn.study.page import Panel, Strip, render, without_paths
 from scanlearn.study.tables import environment_table, metric_table
 from scanlearn.study.words_page import words_page
 from scanlearn.tasks.fewshot.episodes import FILE as EPISODES
+
+KINDS = {"": "pre-training", "classify": "classification", "segment": "segmentation", "detect": "detection"}
 
 
 def report(run: str | Path, store: str | Path | None = None) -> Path:
@@ -45,7 +48,7 @@ def report(run: str | Path, store: str | Path | None = None) -> Path:
     head = {
         "title": facts.name,
         "method": facts.recipe.get("title") or facts.recipe["name"],
-        "kind": {"": "pre-training", "classify": "classification", "segment": "segmentation"}[facts.task],
+        "kind": KINDS[facts.task],
         "sentence": sentence(facts),
         "key_figures": key_figures(facts),
         "notices": checks.notices(facts),
@@ -96,6 +99,7 @@ def missing_pictures(facts: Facts, store: Store | None) -> str:
         "": "the views, the restored scans, the nearest neighbours and the map of features",
         "classify": "the most wrong and most right scans, the nearest neighbours and the map of features",
         "segment": "the nearest neighbours and the map of features",
+        "detect": "the worst and best images with their boxes, the nearest neighbours and the map of features",
     }[facts.task]
     if store is None:
         command = commands.line("report", facts.name, store="STORE")
@@ -110,9 +114,9 @@ def results_section(facts: Facts, store: Store | None) -> dict[str, Any]:
     if not facts.results:
         return {}
     test = facts.results["test"]
-    content = classified(facts, store) if facts.task == "classify" else segmented(facts, store)
+    content = {"classify": classified, "segment": segmented, "detect": detected}[facts.task](facts, store)
     several = len(test["classes"]) > 1
-    figure, name, reference = ("auroc", "AUROC", 0.5) if facts.task == "classify" else ("dice", "Dice", None)
+    (figure, name), reference = MAIN[facts.task], 0.5 if facts.task == "classify" else None
     if several:
         rows = [(label, found[figure]) for label, found in test["classes"].items()]
         rows.append(("mean", test["macro"][figure]))

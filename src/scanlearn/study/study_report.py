@@ -23,6 +23,7 @@ from scanlearn.scans.store import Store
 from scanlearn.study import cases, looks
 from scanlearn.study.analysis import NAMES, analyse
 from scanlearn.study.collect import collect
+from scanlearn.study.detection import box_strips
 from scanlearn.study.export import latex_table, results_csv
 from scanlearn.study.facts import Facts, read_facts
 from scanlearn.study.figures import dots_figure, map_figure
@@ -72,7 +73,7 @@ def page(plan: StudyPlan, grid: Grid, store: Store, out: Path, facts: dict[str, 
         classes=[means_table(facts, means, f"{name} of class {c}") for c, means in facts["by_class"].items()],
         case_panels=case_panels(plan, out, last),
         cases=case_strips(plan, store, out, last, best),
-        legend=plan.task == "segment",
+        legend=plan.task in ("segment", "detect"),
         viewer=volume_viewer(plan, store, out, last, best),
         features=feature_panels(plan, pretrained, store),
         restored=restored_strips(pretrained, store),
@@ -149,8 +150,8 @@ def means_table(facts: dict[str, Any], means: dict[str, Any], caption: str) -> T
 
 def question(plan: StudyPlan) -> str:
     """What is learned, in a few words: the classes where they were chosen, else the column."""
-    if plan.task == "segment":
-        return "Segmentation"
+    if plan.task in ("segment", "detect"):
+        return {"segment": "Segmentation", "detect": "Detection"}[plan.task]
     return " or ".join(plan.classes) if plan.classes and len(plan.classes) <= 3 else str(plan.target)
 
 
@@ -256,11 +257,12 @@ def case_strips(plan: StudyPlan, store: Store, out: Path, cells: list[Cell], bes
         if cell is None:
             continue
         facts = read_facts(folder_of(out, cell))
-        found = (
-            cases.example_strips(facts.run, store, store.spatial_dims)
-            if plan.task == "segment"
-            else cases.extreme_strips(cases.read_predictions(facts.run, facts.results), store)
-        )
+        if plan.task == "segment":
+            found = cases.example_strips(facts.run, store, store.spatial_dims)
+        elif plan.task == "detect":
+            found = box_strips(facts.run, facts.results["score_threshold"], store)
+        else:
+            found = cases.extreme_strips(cases.read_predictions(facts.run, facts.results), store)
         strips += [Strip(f"{method}: {strip.title.lower()}", strip.pictures, strip.columns) for strip in found]
     return strips
 

@@ -20,6 +20,7 @@ CLASSIFICATION = {
     "accuracy": "accuracy",
 }
 SEGMENTATION = {"dice": "Dice", "iou": "IoU", "hd95": "HD95", "pooled_dice": "Dice, pooled"}
+DETECTION = {"ap50": "AP50", "ap": "AP 50 to 95", "challenge": "challenge score"}
 COUNTED = {"missed": "missed", "invented": "invented", "both_empty": "both empty"}
 DIGITS = {"hd95": 1}
 
@@ -27,11 +28,13 @@ DIGITS = {"hd95": 1}
 def metric_table(test: Mapping[str, Any], *, patients_known: bool = True) -> Table:
     """Figures of every class and their mean, each with its 95 % interval.
 
-    ``test`` is what ``classification_metrics`` or ``segmentation_metrics`` gave.
+    ``test`` is the test of a classifier, a segmenter or a detector.
     """
     segmentation = "dice" in test["macro"]
-    figures = SEGMENTATION if segmentation else CLASSIFICATION
+    figures = SEGMENTATION if segmentation else DETECTION if "ap50" in test["macro"] else CLASSIFICATION
     counts = COUNTED if segmentation else {"positives": "with", "negatives": "without"}
+    if figures is DETECTION:
+        counts = {"boxes": "boxes", "handed_in": "handed in"}
     head = ["class", *(counts.values() if not segmentation else ()), *figures.values()]
     head += list(counts.values()) if segmentation else []
     rows: list[list[Cell]] = []
@@ -59,6 +62,11 @@ def _note(test: Mapping[str, Any], segmentation: bool) -> str:
         words += (
             " HD95 is the 95 % surface distance in mm (pixels where a file has no spacing), over the cases in which "
             "both masks are there; missed and invented masks are counted beside it."
+        )
+    if "ap50" in test["macro"]:
+        words += (
+            " AP50 is COCO's average precision at an overlap (IoU) of 0.5, AP its mean over 0.5 to 0.95. The challenge "
+            "score is that of RSNA's pneumonia challenge and depends on which boxes are handed in."
         )
     if test.get("kind") == "multiclass":
         words += " Accuracy in the last row is the share of all scans that got their class."

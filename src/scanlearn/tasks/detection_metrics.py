@@ -145,30 +145,38 @@ def detection_metrics(
         reference box average precision is NaN, as it is in resamples without one.
     """
     images = len(patients)
-    resamples = PatientBootstrap(patients, bootstrap, seed)
+    draws = detection_draws(predicted, truth, patients, threshold=threshold, bootstrap=bootstrap, seed=seed)
+    assert predicted.score is not None
+    handed_in = predicted.rows(predicted.score >= threshold)
+    return {
+        "images": images,
+        "patients": PatientBootstrap(patients, 0, seed).patients,
+        "boxes": len(truth),
+        "predicted": len(predicted),
+        "handed_in": len(handed_in),
+        "not_counted": int(np.isnan(challenge_scores(handed_in, truth, images)).sum()),
+        "threshold": threshold,
+        **{name: estimate(values) for name, values in draws.items()},
+        "bootstrap": {"resamples": bootstrap, "unit": "patient", "level": 0.95, "seed": seed},
+    }
+
+
+def detection_draws(
+    predicted: Boxes, truth: Boxes, patients: Any, *, threshold: float = 0.0, bootstrap: int = 2000, seed: int = 0
+) -> dict[str, np.ndarray]:
+    """``challenge``, ``ap`` and ``ap50`` of ``detection_metrics``, (1 + bootstrap,) each: on all images, then in
+    resamples of the patients."""
     if predicted.score is None:
         raise ValueError("predictions need scores")
-    handed_in = predicted.rows(predicted.score >= threshold)
-    scores = challenge_scores(handed_in, truth, images)
+    images, resamples = len(patients), PatientBootstrap(patients, bootstrap, seed)
+    scores = challenge_scores(predicted.rows(predicted.score >= threshold), truth, images)
     counted = ~np.isnan(scores)
     challenge = ratio(resamples.totals(np.where(counted, scores, 0.0)), resamples.totals(counted))
     order, right = coco_matches(predicted, truth, images)
     whose = resamples.index[predicted.image[order]]
     boxes = resamples.totals(np.bincount(truth.image, minlength=images))
     precision = _average_precision(resamples.counts, whose, np.ascontiguousarray(right.T), boxes, RECALLS)
-    return {
-        "images": images,
-        "patients": resamples.patients,
-        "boxes": len(truth),
-        "predicted": len(predicted),
-        "handed_in": len(handed_in),
-        "not_counted": int((~counted).sum()),
-        "threshold": threshold,
-        "challenge": estimate(challenge),
-        "ap": estimate(precision.mean(axis=1)),
-        "ap50": estimate(precision[:, 0]),
-        "bootstrap": {"resamples": bootstrap, "unit": "patient", "level": 0.95, "seed": seed},
-    }
+    return {"challenge": challenge, "ap": precision.mean(axis=1), "ap50": precision[:, 0]}
 
 
 @numba.njit(cache=True, nogil=True)

@@ -47,8 +47,8 @@ def finetune(
     """Fine-tune on labelled training scans and test once on the store's test part.
 
     Args:
-        store: a prepared data set with labels or masks.
-        task: classify | segment.
+        store: a prepared data set with labels, masks or boxes.
+        task: classify | segment | detect.
         out: the run folder to write.
         init: weights to start from, or "none" for the from-scratch twin.
         like: with init "none": a run whose architecture and input size the twin takes.
@@ -57,7 +57,7 @@ def finetune(
             a scan may have several labels, as having none of these.
         labels: number of labelled training scans to use, or "all".
         mode: full (everything trains) | linear (head on the frozen encoder) | frozen (logistic regression on features).
-        recipe: another recipe than finetune_classify / finetune_segment.
+        recipe: another recipe than finetune_classify, finetune_segment or finetune_detect.
         seed: chooses the labelled scans, new weights and everything drawn.
         settings: recipe settings to change.
 
@@ -135,7 +135,7 @@ def _train_and_test(
 ) -> dict[str, Any]:
     training = Training(
         rows=rows,
-        **KINDS[task].supervision(taught),
+        **KINDS[task].supervision(store, taught),
         parts={"fine-tuning": rows, "val": np.asarray(store.splits["val"]), "test": np.asarray(store.splits["test"])},
         notes={"task": task, "init": facts["init"]},
     )
@@ -192,7 +192,7 @@ def fill_in(
     if source is not None:
         card = read_card(source)
         data["network"] = {**data["network"], **card["network"]}
-        if card["notes"].get("input_size"):
+        if card["notes"].get("input_size") and not KINDS[task].whole:
             settings.setdefault("size", card["notes"]["input_size"])
         data["channels"] = card["network"]["encoder"].get("in_channels", 1)
     size = settings.pop("size", None)
@@ -208,7 +208,7 @@ def fill_in(
     network["batch_norm"] = "local"
     data["network"] = network
     KINDS[task].fill_in(data, KINDS[task].outputs(store, column), column, mode)
-    set_size(data, size, store.spatial_dims)
+    set_size(data, size, store.spatial_dims, KINDS[task].whole)
     return parse_recipe(data)
 
 
@@ -216,18 +216,23 @@ def input_size(plan: Recipe) -> list[int]:
     """What the network sees of a scan, voxels along each axis: a patch, or what the views crop to."""
     if plan.size:
         return list(plan.size)
-    crops = [op["random_resized_crop"] for op in plan.views["image"]["ops"] if "random_resized_crop" in op]
-    return list(crops[0]["size"])
+    return list(_sized(plan.views["image"]["ops"])[0]["size"])
 
 
-def set_size(data: dict[str, Any], size: Any, spatial_dims: int) -> None:
-    """2D classification crops to the network's size; everything else reads patches of that size."""
+def _sized(ops: list[Any]) -> list[dict[str, Any]]:
+    """The settings of the ops that bring an image to a size."""
+    return [op[n] for op in ops if isinstance(op, dict) for n in ("random_resized_crop", "resize") if n in op]
+
+
+def set_size(data: dict[str, Any], size: Any, spatial_dims: int, whole: bool) -> None:
+    """2D views that crop or resize do so to that size, and those of whole images resize; all else reads patches."""
     if size is None:
         return
     ops = data["views"]["image"]["ops"]
-    crops = [op["random_resized_crop"] for op in ops if isinstance(op, dict) and "random_resized_crop" in op]
-    if spatial_dims == 2 and crops:
-        crops[0]["size"] = list(size)
+    if whole and not _sized(ops):
+        ops.insert(0, {"resize": {}})
+    if spatial_dims == 2 and _sized(ops):
+        _sized(ops)[0]["size"] = list(size)
         return
     data["views"]["image"]["ops"] = [op for op in ops if not (isinstance(op, dict) and "random_resized_crop" in op)]
     data["size"] = list(size)

@@ -10,8 +10,9 @@ from scanlearn.catalog.labels import Labels
 from scanlearn.engine.recipe import Recipe
 from scanlearn.scans.store import Store
 from scanlearn.tasks.classify import classification_loss, test_classifier
+from scanlearn.tasks.detect import FIGURES, detection_loss, grid_labels, test_detector
 from scanlearn.tasks.segment import segmentation_loss, test_segmenter
-from scanlearn.tasks.targets import class_labels, mask_labels
+from scanlearn.tasks.targets import box_labels, class_labels, mask_labels
 from scanlearn.tasks.taught import taught_labels, testing_facts
 from scanlearn.tasks.uncertain import policies_of
 
@@ -30,10 +31,11 @@ class Kind:
         labels: (store, target, classes) -> the labels to learn; ``labelled`` says which scans have one.
         outputs: (store, labels) -> what the network tells apart, in order.
         fill_in: (recipe as data, outputs, labels, mode): writes the objective and the network that follow from them.
-        supervision: labels -> the fields of ``Training`` that hand them to the objective.
+        supervision: (store, labels) -> the fields of ``Training`` that hand them to the objective.
         test: (network, objective, store, labels, facts, run, device) -> ``{"test": metrics, ...}``; writes its tables.
         teach: (store, target, labels, plan, seed, first pass) -> (labels that count in the test, labels that are learned).
         told: (plan, labels) -> what results.json says besides; refuses settings of the test that cannot be met.
+        whole: it sees scans whole, at the store's size unless told otherwise, whatever its weights were trained on.
         loss: (learner, objective, store, rows, labels, input size) -> what validations go by, lower is better.
     """
 
@@ -43,9 +45,10 @@ class Kind:
     labels: Callable[[Store, str | None, list[str] | None], Labels]
     outputs: Callable[[Store, Labels], list[str]]
     fill_in: Callable[[dict[str, Any], list[str], Labels, str], None]
-    supervision: Callable[[Labels], dict[str, Any]]
+    supervision: Callable[[Store, Labels], dict[str, Any]]
     test: Callable[..., dict[str, Any]]
     loss: Callable[..., float]
+    whole: bool = False
     teach: Callable[..., tuple[Labels, Labels]] = lambda store, target, labels, *how: (labels, labels)
     told: Callable[[Recipe, Labels], dict[str, Any]] = lambda plan, labels: {}
 
@@ -71,6 +74,10 @@ def _fill_in_segmenter(data: dict[str, Any], outputs: list[str], labels: Labels,
     network["decoder"] = {**settings, "out_channels": len(outputs)}
 
 
+def _fill_in_detector(data: dict[str, Any], outputs: list[str], labels: Labels, mode: str) -> None:
+    data["network"] |= {"decoder": None, "freeze_encoder": False}
+
+
 KINDS: dict[str, Kind] = {
     "classify": Kind(
         wanted="label",
@@ -79,7 +86,7 @@ KINDS: dict[str, Kind] = {
         labels=class_labels,
         outputs=lambda store, labels: labels.classes,
         fill_in=_fill_in_classifier,
-        supervision=lambda labels: {"labels": labels.codes},
+        supervision=lambda store, labels: {"labels": labels.codes},
         test=test_classifier,
         loss=classification_loss,
         teach=taught_labels,
@@ -92,9 +99,21 @@ KINDS: dict[str, Kind] = {
         labels=mask_labels,
         outputs=lambda store, labels: ["background", *store.mask_classes],
         fill_in=_fill_in_segmenter,
-        supervision=lambda labels: {"masks": True},
+        supervision=lambda store, labels: {"masks": True},
         test=test_segmenter,
         loss=segmentation_loss,
+    ),
+    "detect": Kind(
+        wanted="box",
+        modes=("full",),
+        figures=FIGURES,
+        labels=box_labels,
+        outputs=lambda store, labels: ["box"],
+        fill_in=_fill_in_detector,
+        supervision=lambda store, labels: {"boxes": grid_labels(store)},
+        test=test_detector,
+        loss=detection_loss,
+        whole=True,
     ),
 }
 TASKS = tuple(KINDS)

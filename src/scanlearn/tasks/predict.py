@@ -17,13 +17,18 @@ from scanlearn.engine.device import default_device
 from scanlearn.engine.embedding import MARGIN, grid_boxes, ten_crops
 from scanlearn.errors import ScanlearnError
 from scanlearn.files import make_folder, replacing
+from scanlearn.objectives.detect import Detect
 from scanlearn.scans import intensity
 from scanlearn.scans.conform import Conformed, Grid, conform
+from scanlearn.scans.geometry import Placement
+from scanlearn.scans.laid_boxes import back
 from scanlearn.scans.read import read_scan, write_mask_like
 from scanlearn.scans.resample import resample
 from scanlearn.scans.rows import left_out
 from scanlearn.scans.sources import FileSource
+from scanlearn.tasks.detect import detector_of, find_boxes
 from scanlearn.tasks.segment import segment_image
+from scanlearn.tasks.submission import prediction_string
 from scanlearn.tasks.trained import Trained, load_trained, probabilities
 from scanlearn.tasks.way_back import WayBack
 
@@ -34,14 +39,16 @@ def predict(run: str | Path, input: str | Path, out: str | Path, *, identifiers:
     Args:
         run: a fine-tuned run folder.
         input: one scan, a folder, or a table of scans.
-        out: folder to write: predictions.csv (classify), or SCAN.nii.gz / SCAN.png for each scan (segment); and
-            predictions.json, which lists what was left out and lets `scanlearn names` lead back.
+        out: folder to write: predictions.csv (classify; detect, as ``tasks.submission`` writes it), or SCAN.nii.gz /
+            SCAN.png for each scan (segment); and predictions.json, which lists what was left out and lets `scanlearn
+            names` lead back.
         identifiers: "hashed" calls the scans by pseudonyms, "kept" by the names of their files.
 
     Scans that cannot be read are left out, counted by reason and listed.
     """
     device = default_device()
     trained = load_trained(run, device)
+    detector = detector_of(trained) if trained.facts["task"] == "detect" else None
     catalog = Catalog.from_source(input)
     source, out = FileSource(catalog), Path(out)
     make_folder(out)
@@ -49,7 +56,8 @@ def predict(run: str | Path, input: str | Path, out: str | Path, *, identifiers:
     way_back.save([""] * len(catalog))  # first, so that nothing stands there that cannot be led back
     grid = Grid.of(trained.facts["store_settings"])
     modalities, paths = catalog.column("modality"), catalog.column("paths")
-    rows, reasons = [], []
+    rows: list[dict[str, Any]] = []
+    reasons = []
     for row, name in enumerate(track(way_back.names, len(catalog), "predicting")):
         item = conform(source, row, grid, modalities[row], 0, name)
         reasons.append(item.reason)
@@ -57,7 +65,12 @@ def predict(run: str | Path, input: str | Path, out: str | Path, *, identifiers:
             continue
         image = unit_image(item, grid, trained.facts["all_8bit"], device)
         with torch.no_grad():
-            if trained.facts["task"] == "segment":
+            if detector is not None:
+                assert item.placement is not None
+                rows.append(
+                    {"patientId": name, "PredictionString": detect_image(trained, detector, image, item.placement)}
+                )
+            elif trained.facts["task"] == "segment":
                 write_segmentation(trained, image, item, paths[row], out, name)
             else:
                 rows.append({"scan_id": name, **classify_image(trained, image)})
@@ -106,6 +119,14 @@ def classify_image(trained: Trained, image: Tensor) -> dict[str, float]:
     return dict(zip(trained.facts["classes"], values, strict=True))
 
 
+def detect_image(trained: Trained, detector: Detect, image: Tensor, placement: Placement) -> str:
+    """The boxes of one image (C, H, W) from the run's threshold on, in pixels of its file."""
+    corners, score = find_boxes(trained.network, detector, image[None], trained.facts["input_size"])[0]
+    corners = back(corners, *(np.array(v, float) for v in (placement.source, placement.inner, placement.offset)))
+    kept = (score >= trained.facts["score_threshold"]) & (corners[:, 2:] > corners[:, :2]).all(axis=1)
+    return prediction_string(corners[kept], score[kept])
+
+
 def crop(image: Tensor, box: Any) -> Tensor:
     """The box of an image (C, *S), zeros where it reaches beyond."""
     start, stop = box
@@ -122,7 +143,7 @@ def write_segmentation(trained: Trained, image: Tensor, item: Conformed, paths: 
     The classes get back the values that they had in the masks of the training data.
     """
     assert item.placement is not None
-    found = segment_image(trained.network, image, trained.facts["input_size"])
+    found = segment_image(trained.network, image, trained.facts)
     found = np.array([0, *trained.facts["mask_values"]], np.uint8)[found]
     mask = item.placement.undo(found[None], nearest=True)[0]
     scan = read_scan(paths)

@@ -1,4 +1,4 @@
-"""What a fine-tuning learns: a label column, some classes of it, or which scans have a mask."""
+"""What a fine-tuning learns: a label column, some classes of it, or which scans have a mask or boxes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import numpy as np
 
 from scanlearn.catalog.labels import Labels
 from scanlearn.errors import ScanlearnError, unknown
+from scanlearn.scans.laid_boxes import store_boxes
 from scanlearn.scans.store import Store
 from scanlearn.tasks.class_sets import class_names
 
@@ -47,3 +48,8 @@ def mask_labels(store: Store, target: str | None, classes: list[str] | None) -> 
     if not store.has_masks:
         raise ScanlearnError(f"{store.path.name} holds no masks: prepare it from a source with a mask column.")
     return Labels("mask", [], np.asarray(store.masked))
+
+
+def box_labels(store: Store, target: str | None, classes: list[str] | None) -> Labels:
+    """Which scans were looked at for boxes, those without one included: yes or no, as for masks."""
+    return Labels("mask", [], store_boxes(store)[2])
