@@ -120,6 +120,31 @@ def staged_best_recipe(**changes: Any) -> Recipe:
     return staged_recipe(**{"stages": stages, "stopping": {"every": 2}, **changes})
 
 
+def dira_recipe(**changes: Any) -> Recipe:
+    """Two views compared, the first restored and judged: an opponent, a predictor at a constant rate, a normaliser."""
+    crop = {"random_resized_crop": {"size": 16, "scale": [0.5, 1.0]}}
+    views = {
+        "clean": {"ops": [crop]},
+        "query": {"source": "clean", "ops": [{"gaussian_blur": {"p": 1.0}}]},
+        "key": {"ops": [crop]},
+    }
+    seen = {"view": "query", "target": "clean"}
+    data: dict[str, Any] = {
+        "name": "tiny_dira",
+        "views": views,
+        "network": {"encoder": {"name": "unet", "width": 2}, "decoder": {"name": "unet"}},
+        "objectives": {
+            "siamese": {"dim": 4, "bottleneck": 2},
+            "restore": seen,
+            "adversary": {**seen, "weight": 0.5, "width": 2, "loss": "wgan_gp", "conditional": True},
+        },
+        "loss_normaliser": "gradients",
+        "optimizer": {"name": "sgd", "lr": 0.0001},
+        "monitor": {"every": -1},
+    }
+    return moco_recipe(**{**data, **changes})
+
+
 def genesis_recipe(**changes: Any) -> Recipe:
     data: dict[str, Any] = {
         "name": "tiny_genesis",
@@ -177,6 +202,7 @@ def train_validated(store: Path | str, out: Path | str, recipe: Recipe | None = 
 RECIPES = {
     "moco": (moco_recipe, image_store),
     "c2l": (c2l_recipe, image_store),
+    "dira": (dira_recipe, image_store),
     "staged": (staged_recipe, image_store),
     "staged_best": (staged_best_recipe, image_store),
     "genesis": (genesis_recipe, volume_store),

@@ -93,6 +93,28 @@ def test_the_queue_and_normaliser_of_mixed_contrast_resume_exactly(tmp_path, tra
     assert_equal_bit_for_bit(expected, final_state(tmp_path / "killed"))
 
 
+def test_an_opponent_and_both_optimisers_resume_exactly(tmp_path, train, unbroken):
+    # Killed between two checkpoints; spec_dira detail 24.
+    store, expected = unbroken("dira")
+    status, _ = train("dira", store, tmp_path / "killed", where="step", step=7)
+    assert status == -signal.SIGKILL
+    status, said = train("dira", store, tmp_path / "killed", resume=True)
+    assert status == 0 and "at step 6 of 12" in said, said[-2000:]
+    assert any("adversary.opponent" in name for name in expected) and "balance.norms" in expected
+    assert_equal_bit_for_bit(expected, final_state(tmp_path / "killed"))
+    optimizers = [
+        torch.load(checkpoints(folder / "checkpoints")[-1], weights_only=True)["optimizer"]
+        for folder in (store.parent / "unbroken", tmp_path / "killed")
+    ]
+    rates = [[group["lr"] for group in optimizer["param_groups"]] for optimizer in optimizers]
+    assert rates[0] == rates[1] and 2e-4 in rates[0] and 1e-4 in rates[0]  # of the opponent, of the predictor
+    states = [optimizer["state"] for optimizer in optimizers]
+    moments = sum("exp_avg" in values for values in states[0].values())
+    assert moments == 10 and states[0].keys() == states[1].keys()  # five layers' weights and biases
+    for number, values in states[0].items():
+        assert all(torch.equal(torch.as_tensor(v), torch.as_tensor(states[1][number][k])) for k, v in values.items())
+
+
 def test_sigterm_saves_at_the_step_and_resume_goes_on(tmp_path, monkeypatch):
     image_store(tmp_path)
     pretrain(tmp_path / "store", moco_recipe(), tmp_path / "unbroken", seed=3)

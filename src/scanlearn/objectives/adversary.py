@@ -56,7 +56,7 @@ def gradient_penalty(judge: Callable[[Tensor], Tensor], real: Tensor, fake: Tens
     a condition, the image and the condition, which both have in common.
     """
     share = share.view(-1, *[1] * (real.ndim - 1)).to(real.dtype)
-    mixed = (share * real + (1 - share) * fake).requires_grad_()
+    mixed = torch.lerp(fake, real, share).requires_grad_()
     judged = judge(mixed).flatten(1).mean(1).sum()
     (gradient,) = torch.autograd.grad(judged, mixed, create_graph=True)
     return (gradient.flatten(1).norm(dim=1) - 1).square().mean()
