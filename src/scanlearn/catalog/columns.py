@@ -56,14 +56,15 @@ def is_table(path: Path) -> bool:
     return path.name.lower().endswith(TABLE_SUFFIXES)
 
 
-def read_table(path: Path) -> pa.Table:
+def read_table(path: Path, only: Sequence[str] = ()) -> pa.Table:
     """The table as trimmed text, "" where a cell is empty. Ids keep their leading zeros.
 
-    Columns without a name (row numbers of pandas, padding) are left out. Raises ScanlearnError for whatever is no
-    table, without quoting a cell.
+    only: columns of a text table that are kept, as far as they are there; capitals and signs do not matter. Columns
+    without a name (row numbers of pandas, padding) are left out. Raises ScanlearnError for whatever is no table,
+    without quoting a cell.
     """
     with _readable(path):
-        table = pq.read_table(path) if _is_parquet(path) else _read_text(path)
+        table = pq.read_table(path) if _is_parquet(path) else _read_text(path, {normal(name) for name in only})
     if not len(table):
         raise ScanlearnError(f"{path} has no rows; give a table with one row for each scan.")
     _check_names(table.column_names, path)
@@ -136,18 +137,19 @@ def _header(path: Path) -> tuple[list[str], str]:
     return next(csv.reader(io.StringIO(head, newline=""), delimiter=delimiter), []), delimiter
 
 
-def _read_text(path: Path) -> pa.Table:
+def _read_text(path: Path, only: set[str]) -> pa.Table:
     names, delimiter = _header(path)
     # Columns without a name get one that cannot be in the file, and go again below.
     given = [name.strip() or f" {i}" for i, name in enumerate(names)]
     _check_names(given, path)
+    kept = [name for name in given if normal(name) in only]  # none of them: all
     table = pa_csv.read_csv(
         path,
         read_options=pa_csv.ReadOptions(column_names=given, skip_rows_after_names=1),
         parse_options=pa_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
-        convert_options=pa_csv.ConvertOptions(column_types=dict.fromkeys(given, pa.string())),
+        convert_options=pa_csv.ConvertOptions(column_types=dict.fromkeys(given, pa.string()), include_columns=kept),
     )
-    return table.drop_columns([name for name in given if name.startswith(" ")])
+    return table.drop_columns([name for name in table.column_names if name.startswith(" ")])
 
 
 def normal(name: str) -> str:

@@ -136,8 +136,9 @@ def _in_split(layout: Layout, rows: Rows, name: str) -> Rows:
     say(f"split {name!r}: {'' if split.official else 'not official: '}{split.told}")
     if out:
         warn(f"{out:,} of {len(cells):,} scans are in no part of the split {name!r} and are left out.")
-    kept = [bool(cell) for cell in cells]
-    columns = keep({**rows.columns, "split": cells}, kept)
+    columns = {**rows.columns, "split": cells}
+    if out:
+        columns = keep(columns, [bool(cell) for cell in cells])
     return Rows(columns, {}, rows.patients_known, rows.notes, rows.mask_names)
 
 

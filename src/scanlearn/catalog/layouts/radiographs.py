@@ -32,7 +32,7 @@ def table_of(path: Path, wanted: Sequence[str], title: str, page: str, others: S
     others: columns that are taken where they are there. Raises ScanlearnError for a table that lacks a wanted one: it
     is another version, or was changed.
     """
-    table = read_table(path)
+    table = read_table(path, [*wanted, *others])
     there = {normal(name) for name in table.column_names}
     taken = [*wanted, *(name for name in others if normal(name) in there)]
     called = names_of(table.column_names, taken, path, title, page)
