@@ -256,6 +256,9 @@ def parse_recipe(data: dict[str, Any]) -> Recipe:
     if too_deep(data, NESTED):
         raise ScanlearnError(f"The recipe is nested deeper than {NESTED} levels.")
     data = dict(data)
+    for part in ("views", "objectives"):  # null takes one away that the base has
+        if isinstance(data.get(part), dict):
+            data[part] = {name: settings for name, settings in data[part].items() if settings is not None}
     network = data.get("network")
     if not isinstance(network, dict):
         raise ScanlearnError("The recipe's network must be a mapping with an encoder.")

@@ -63,7 +63,8 @@ def recipe_dict(name_or_path: str | Path) -> dict[str, Any]:
 def with_base(data: dict[str, Any]) -> dict[str, Any]:
     """Fill in from the packaged recipe named under ``base``: mappings are merged, everything else is replaced.
 
-    A part that is named anew (``name``) starts from its own defaults, not from the other part's settings.
+    A part that is named anew (``name``) starts from its own defaults, not from the other part's settings, and so does a
+    view that was ``like`` another one and now has ops of its own. ``null`` takes an objective or a view of the base away.
     """
     return _with_base(data, None, ())
 
@@ -103,5 +104,7 @@ def _with_base(data: dict[str, Any], beside: Path | None, seen: tuple[str, ...])
 
 def _merge(old: Any, new: Any) -> Any:
     if not isinstance(old, dict) or not isinstance(new, dict) or new.get("name", old.get("name")) != old.get("name"):
+        return new
+    if "like" in old and ("ops" in new or "source" in new):
         return new
     return {**old, **{key: _merge(old.get(key), value) for key, value in new.items()}}
