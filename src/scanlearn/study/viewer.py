@@ -84,7 +84,7 @@ def volume_of(store: Store, trained: Trained, row: int, title: str, device: Any)
 
     with torch.no_grad():
         image = read_unit(store, row, torch.device(device))
-        found = segment_image(trained.network, image, trained.facts["input_size"])
+        found = segment_image(trained.network, image, trained.facts)
     step = tuple(-(-side // LONGEST) for side in store.shape(row))
     affine = store.affine(row) @ np.diag([*step, 1.0])
     grey = (image[0].cpu().numpy() * 255).round().astype(np.uint8)

@@ -3,7 +3,7 @@ pictures of some."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,20 +18,51 @@ from scanlearn.engine.learner import Learner
 from scanlearn.engine.run_folder import RunFolder
 from scanlearn.files import replacing
 from scanlearn.networks.network import Network
+from scanlearn.objectives.regions import painted
 from scanlearn.objectives.segment import Segment
 from scanlearn.scans.intensity import to_unit
 from scanlearn.scans.store import Store
-from scanlearn.tasks.segmentation_metrics import segmentation_case, segmentation_metrics
+from scanlearn.tasks.segmentation_metrics import PER_CASE, segmentation_case, segmentation_metrics
 from scanlearn.tasks.sliding import sliding_window_logits
 
 OVERLAP = 0.25  # of neighbouring windows in a validation; the test takes one half, at three times the cost in 3D
 SHOWN = 8  # cases kept as pictures: the worst and the best
 
 
-def segment_image(network: Network, image: Tensor, size: Sequence[int]) -> np.ndarray:
-    """Classes, uint8 (*S), of one image (C, *S) in [0, 1] by a sliding window of ``size``."""
-    logits = sliding_window_logits(network, None, image[None], tuple(size))
-    return logits[0].argmax(dim=0).to(torch.uint8).cpu().numpy()
+def segment_image(network: Network, image: Tensor, facts: Mapping[str, Any]) -> np.ndarray:
+    """Classes, uint8 (*S), of one image (C, *S) in [0, 1] by a sliding window.
+
+    Args:
+        facts: of the run: ``input_size`` is the window; ``regions``, where the output is a pair of channels for each,
+            are painted one over the other; ``smallest`` as ``without_specks`` takes it.
+    """
+    logits = sliding_window_logits(network, None, image[None], tuple(facts["input_size"]))
+    found = without_specks(logits, facts["classes"], facts.get("regions"), facts.get("smallest") or {})
+    return found[0].to(torch.uint8).cpu().numpy()
+
+
+def without_specks(
+    logits: Tensor, classes: Sequence[str], regions: Mapping[str, Sequence[int]] | None, smallest: Mapping[str, int]
+) -> Tensor:
+    """Classes int64 (1, *S) from logits (1, channels, *S) of one scan, where what is too small was not drawn at all.
+
+    ``smallest``: class or region -> voxels of the whole scan, below which it is taken for a mistake, such as 50 for the
+    enhancing part of a tumour. Its voxels become what they would be without it.
+    """
+    names = list(regions or classes)
+
+    def drawn() -> Tensor:
+        return painted(logits, regions) if regions else logits.argmax(dim=1)
+
+    found = drawn()
+    for name, voxels in smallest.items():
+        place = names.index(name)
+        values = regions[name] if regions else [place]
+        if int(torch.isin(found, torch.tensor(values, device=found.device)).sum()) < voxels:
+            logits = logits.clone()
+            logits[:, 2 * place + 1 if regions else place] = -torch.inf
+            found = drawn()
+    return found
 
 
 def read_unit(store: Store, row: int, device: torch.device) -> Tensor:
@@ -50,23 +81,25 @@ def test_segmenter(
     run: RunFolder,
     device: torch.device,
 ) -> dict[str, Any]:
-    """Segment every masked scan of the test part once.
+    """Segment every masked scan of the test part once; figures are of classes, or of regions where the run has them.
 
     Writes cases.parquet (scan_id and figures of each case) and examples.npz (slices through the worst and best cases).
     """
     rows = np.asarray(store.splits["test"])
     rows = rows[column.labelled[rows]]
-    classes = {name: i + 1 for i, name in enumerate(store.mask_classes)}
+    regions = facts.get("regions")
+    classes = regions or {name: [i + 1] for i, name in enumerate(store.mask_classes)}
     cases, slices = [], []
     for row in track(rows, len(rows), "testing"):
         image = read_unit(store, int(row), device)
-        found = segment_image(network, image, facts["input_size"])
+        found = segment_image(network, image, facts)
         truth = store.read_masks([int(row)])[0]
         cases.append(segmentation_case(found, truth, classes, store.spacing(int(row))))
         slices.append(example_slice(image[0].cpu().numpy(), truth, found))
     names = np.asarray(store.catalog.column("scan_id"))[rows]
     write_cases(run, names, rows, cases, list(classes))
-    metrics = segmentation_metrics(cases, list(classes), store.catalog.patients[rows])
+    patients = store.catalog.patients[rows]
+    metrics = segmentation_metrics(cases, list(classes), patients, empty=facts.get("empty", "left_out"))
     keep_examples(run, rows, cases, slices)
     return {"test": metrics}
 
@@ -84,7 +117,7 @@ def write_cases(
 ) -> None:
     """cases.parquet in the run folder."""
     columns: dict[str, Any] = {"scan_id": names, "row": rows}
-    for figure in ("dice", "iou", "hd95"):
+    for figure in PER_CASE:
         for i, name in enumerate(classes):
             columns[f"{figure}_{name}"] = np.array([case[figure][i] for case in cases])
     with replacing(run.path / "cases.parquet") as temporary:
