@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from scanlearn.catalog.columns import normal, read_table
 from scanlearn.catalog.files import stem_of
+from scanlearn.catalog.mapped import one_piece
 from scanlearn.catalog.table import Catalog
 from scanlearn.console import say
 from scanlearn.errors import ScanlearnError, unknown
@@ -55,16 +56,22 @@ def read_candidates(path: Path, world: str = "LPS") -> dict[str, list[str]]:
         if name is None:
             wanted = "seriesuid, coordX, coordY, coordZ and class"
             raise ScanlearnError(f"{path} has no column for {role!r} of the candidates; it needs {wanted}.")
-    scans, xs, ys, zs, words = (table[name].to_pylist() for name in roles.values())
-    found: dict[str, list[str]] = {}
-    for row, (scan, *place, word) in enumerate(zip(scans, xs, ys, zs, words, strict=True)):
-        mm = [sign * number for sign, number in zip(WORLDS[world], _numbers(place), strict=False)]
-        if len(mm) != 3 or not word or set(word) & set("; "):
-            raise ScanlearnError(
-                f"Row {row + 1:,} of {path} is no candidate; it needs three numbers of mm and one word."
-            )
-        found.setdefault(scan, []).append(" ".join([*(f"{number + 0.0:.10g}" for number in mm), word]))
-    return found
+    columns_of = {role: one_piece(table[name]) for role, name in roles.items()}
+    places = [_numbers(columns_of[axis]) * sign + 0.0 for axis, sign in zip("xyz", WORLDS[world], strict=True)]
+    wrong = ~np.isfinite(places).all(axis=0) | _unfit(columns_of["word"])
+    if wrong.any():
+        row = int(wrong.argmax()) + 1
+        raise ScanlearnError(f"Row {row:,} of {path} is no candidate; it needs three numbers of mm and one word.")
+    mm = [pc.cast(pa.array(np.round(place, 6)), pa.string()) for place in places]
+    points = pc.binary_join_element_wise(*mm, columns_of["word"], " ")
+    scan = pc.dictionary_encode(columns_of["scan"])
+    at = scan.indices.to_numpy()
+    order = np.argsort(at, kind="stable")
+    ends = np.cumsum(np.bincount(at, minlength=len(scan.dictionary))).tolist()
+    cells = points.take(pa.array(order)).to_pylist()
+    return {
+        name: cells[start:end] for name, start, end in zip(scan.dictionary.to_pylist(), [0, *ends], ends, strict=False)
+    }
 
 
 def cells_of(points: Mapping[str, Sequence[str]], scans: Iterable[str]) -> list[str]:
@@ -116,10 +123,21 @@ def are_points(cells: pa.Array) -> bool:
     return bool(pc.all(pc.match_substring_regex(cells, f"^(?:|{NO_POINT}|{point}(?:;{point})*)$")).as_py())
 
 
-def _numbers(cells: Sequence[str]) -> list[float]:
-    """The numbers, [] if one of the cells is none."""
+def _numbers(cells: pa.Array) -> np.ndarray:
+    """float64 (n,), NaN where a cell is no number."""
     try:
-        found = [float(cell) for cell in cells]
+        return pc.cast(cells, pa.float64()).to_numpy(zero_copy_only=False)
+    except pa.ArrowInvalid:
+        return np.array([_number(cell) for cell in cells.to_pylist()])
+
+
+def _number(cell: str) -> float:
+    try:
+        return float(cell)
     except ValueError:
-        return []
-    return found if all(map(math.isfinite, found)) else []
+        return math.nan
+
+
+def _unfit(words: pa.Array) -> np.ndarray:
+    """bool (n,): words that are none, or that would be taken for the sign between points."""
+    return pc.invert(pc.match_substring_regex(words, "^[^; ]+$")).to_numpy(zero_copy_only=False)
