@@ -12,6 +12,7 @@ from scanlearn.engine.schedule import factor
 from scanlearn.engine.train import total_steps
 from scanlearn.networks.norm import SplitBatchNorm
 from scanlearn.randomness import Draws
+from scanlearn.tasks.class_sets import CLASS_SETS, class_names
 from scanlearn.views.distort import shuffle_map
 from scanlearn.views.graph import ViewGraph
 
@@ -503,3 +504,24 @@ def test_every_method_has_a_small_sibling_with_the_same_views_and_objectives(nam
     same = ("size", "batch_size", "steps", "schedule", "optimizer")
     assert all(getattr(small, field) == getattr(like, field) for field in same)  # studies compare them at equal cost
     assert small.network.encoder == like.network.encoder
+
+
+def test_radiographs_are_fine_tuned_by_the_published_numbers():
+    chest, chexpert = load_recipe("finetune_chestxray14"), load_recipe("finetune_chexpert")
+    for recipe in (chest, chexpert):
+        assert (recipe.optimizer.name, recipe.optimizer.lr, recipe.optimizer.weight_decay) == ("adam", 1e-4, 1e-5)
+        assert recipe.optimizer.betas == (0.9, 0.999) and 16 <= recipe.batch_size <= 64
+        schedule = recipe.schedule  # PyTorch's patience 5 lowers the rate at the sixth validation that is no better
+        assert (schedule.name, schedule.gamma, schedule.patience) == ("plateau", 0.1, 6)
+        assert (recipe.stopping.every, recipe.stopping.per_epoch, recipe.stopping.restore_best) == (1, True, True)
+        assert [next(iter(op)) for op in recipe.views["image"]["ops"]] == ["random_resized_crop", "flip"]
+        assert recipe.views["image"]["ops"][0]["random_resized_crop"] == {"size": 224, "scale": [0.08, 1.0]}
+        assert recipe.classification.crops == 10 and recipe.objectives["classify"]["classes"] == 14
+    how = chexpert.classification
+    assert (how.uncertain, how.per, how.mean_over) == ("lsr_ones", "study", ["chexpert_tasks"])
+    assert class_names(how.mean_over) == [
+        *("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effusion"),
+    ]
+    order = "Atelectasis Cardiomegaly Effusion Infiltration Mass Nodule Pneumonia Pneumothorax Consolidation Edema"
+    assert class_names(["chestxray14"]) == [*order.split(), "Emphysema", "Fibrosis", "Pleural_Thickening", "Hernia"]
+    assert set(class_names(["chexpert_tasks"])) < set(class_names(["chexpert"])) and len(CLASS_SETS["chexpert"]) == 13

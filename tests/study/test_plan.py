@@ -1,8 +1,11 @@
 import pytest
+import torch
 import yaml
 
 from scanlearn.errors import ScanlearnError
+from scanlearn.networks.network import build_network
 from scanlearn.study.plan import load_plan, minutes
+from scanlearn.study.run import bring_in
 
 WORDS = {
     "store": "stores/chest",
@@ -72,3 +75,32 @@ def test_mistakes_are_refused_in_a_sentence(changes, message):
 
 def test_times():
     assert [minutes(t) for t in ("90m", "1.5h", "2d", "30")] == [90, 90, 2880, 30]
+
+
+def test_baselines_have_one_word_and_imagenet_is_a_file_that_is_imported():
+    plan = load_plan({**WORDS, "methods": {"scratch": None, "moco": None, "c2l": None, "imagenet": "resnet18.pth"}})
+    methods = plan.methods
+    assert methods["scratch"].from_scratch
+    assert (methods["moco"].recipe, methods["c2l"].recipe) == ("moco_v2", "c2l_resnet18")
+    assert (methods["imagenet"].weights, methods["imagenet"].layout) == ("resnet18.pth", "torchvision")
+    with pytest.raises(ScanlearnError, match="has a layout and no file"):
+        load_plan({**WORDS, "methods": {"scratch": None, "c2l": {"recipe": "c2l_small", "layout": "c2l"}}})
+
+
+def test_published_files_are_imported_once_and_the_saved_plan_names_the_folder(tmp_path):
+    network = build_network({"encoder": {"name": "resnet18", "in_channels": 3}}, spatial_dims=2, in_channels=3)
+    tensors = {name.removeprefix("encoder."): value for name, value in network.state_dict().items()}
+    tensors |= {"fc.weight": torch.zeros(1000, 512), "fc.bias": torch.zeros(1000)}
+    torch.save(tensors, tmp_path / "resnet18.pth")
+    plan = load_plan({**WORDS, "methods": {"scratch": None, "imagenet": str(tmp_path / "resnet18.pth")}})
+    bring_in(plan, tmp_path / "study")
+    (folder,) = (tmp_path / "study" / "imported").glob("resnet18-torchvision-*")
+    assert plan.methods["imagenet"].weights == str(folder) and plan.methods["imagenet"].layout is None
+    before = (folder / "model.safetensors").stat().st_mtime_ns
+    again = load_plan({**WORDS, "methods": {"scratch": None, "imagenet": str(tmp_path / "resnet18.pth")}})
+    bring_in(again, tmp_path / "study")
+    assert (folder / "model.safetensors").stat().st_mtime_ns == before
+    with pytest.raises(ScanlearnError, match="of published weights: download it"):
+        bring_in(load_plan({**WORDS, "methods": {"scratch": None, "imagenet": "absent.pth"}}), tmp_path / "study")
+    again.save(tmp_path / "study.yaml")
+    assert load_plan(tmp_path / "study.yaml").methods == again.methods

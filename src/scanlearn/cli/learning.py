@@ -233,6 +233,11 @@ def finetune(
     mode: Literal["full", "linear", "frozen"] = "full",
     like: str | None = None,
     recipe: str | None = None,
+    uncertain: str | None = None,
+    unmentioned: Literal["absent", "unknown"] | None = None,
+    crops: Literal[1, 10] | None = None,
+    per: Literal["scan", "study"] | None = None,
+    mean_over: list[str] | None = None,
     seed: int = 0,
     resume: bool = False,
     workers: int = 0,
@@ -251,13 +256,28 @@ def finetune(
         mode: full trains everything; linear trains a head on the frozen encoder; frozen fits a logistic regression.
         like: with --init none, the run whose architecture and input size the from-scratch twin takes.
         recipe: settings by name or YAML (finetune_classify, finetune_segment or finetune_detect by default).
+        uncertain: several labels: what to make of uncertain ones, e.g. ones, or '{Edema: ones, default: zeros}'.
+        unmentioned: several labels: those that a scan's cell does not name are absent (default), or unknown.
+        crops: classify, 2D: test the whole scan (1), or ten crops of it.
+        per: several labels: judge scans, or studies by the highest probability of their scans.
+        mean-over: several labels: the classes that the main figures are the mean of, or a set of them (chexpert_tasks).
         seed: of the choice of labels, of new weights and of everything that is drawn.
         resume: go on with the run in --out.
         workers: processes that read.
     """
+    import yaml
+
     from scanlearn.console import next_command
     from scanlearn.tasks.finetune import finetune as run
 
+    asked = {
+        "uncertain": uncertain and yaml.safe_load(uncertain),
+        "unmentioned": unmentioned,
+        "crops": crops,
+        "per": per,
+    }
+    asked |= {"mean_over": mean_over}
+    settings |= {f"classification.{name}": value for name, value in asked.items() if value is not None}
     run(
         store,
         task,

@@ -31,6 +31,8 @@ from scanlearn.tasks.kinds import KINDS, MODES, TASKS
 from scanlearn.weights.encoder import TRANSFERS
 
 SCRATCH = "scratch"
+BASELINES = {"moco": "moco_v2", "c2l": "c2l_resnet18"}  # names of methods that stand for a recipe
+IMAGENET = "imagenet"  # the name of a method whose value is a file of ImageNet weights, as torchvision publishes them
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}")
 
 
@@ -43,7 +45,8 @@ class Method:
 
     recipe: str | None = None  # pre-trained with this recipe (a name or a YAML file)
     like: str | None = None  # or pre-trained as this other method of the study is
-    weights: str | None = None  # or started from weights that exist: a run or a .safetensors file
+    weights: str | None = None  # or started from weights that exist: a run, or a file that others published
+    layout: str | None = None  # whose file it is (``import-weights``): it is imported into the study's folder
     pretraining: dict[str, Any] = field(default_factory=dict)  # settings of the recipe to change
     finetuning: dict[str, Any] = field(default_factory=dict)  # settings of the fine-tuning to change, for this method
     words: str | None = None  # the table of words it learns from; default: the study's
@@ -112,13 +115,16 @@ def _method(name: str, value: Any) -> Method:
         raise ScanlearnError(f"The method {name!r} cannot be a folder's name: use letters, digits and _ . + -.")
     if isinstance(value, Method):
         return value
+    if name == IMAGENET and isinstance(value, str):
+        value = {"weights": value, "layout": "torchvision"}
     value = dict(value) if isinstance(value, dict) else value
     if value is None or (isinstance(value, dict) and not {"recipe", "weights", "like"} & set(value)):
         value = value or {}
         if not name.startswith(SCRATCH):
-            if name not in recipe_names():
-                raise unknown("recipe", name, [SCRATCH, *recipe_names()])
-            value["recipe"] = name
+            recipe = BASELINES.get(name, name)
+            if recipe not in recipe_names():
+                raise unknown("recipe", name, [SCRATCH, *BASELINES, *recipe_names()])
+            value["recipe"] = recipe
     return parse_settings(Method, value, f"methods.{name}")
 
 
@@ -134,7 +140,7 @@ def _take_after(name: str, method: Method, methods: dict[str, Method]) -> None:
             f"The method {name} can only be like one that has a recipe or weights of its own, and has neither itself."
         )
     method.recipe, method.weights, method.pretraining = other.recipe, other.weights, dict(other.pretraining)
-    method.words = other.words
+    method.words, method.layout = other.words, other.layout
 
 
 def _check(plan: StudyPlan) -> None:
@@ -158,6 +164,8 @@ def _check(plan: StudyPlan) -> None:
             raise unknown("mode", method.mode, MODES)
         if method.transfer not in TRANSFERS:
             raise unknown("transfer", method.transfer, TRANSFERS)
+        if method.layout and not method.weights:
+            raise ScanlearnError(f"The method {name} has a layout and no file: give it with weights.")
         if method.recipe and method.weights:
             raise ScanlearnError(f"The method {name} has a recipe and weights: leave one of them out.")
         if method.from_scratch and (method.pretraining or method.mode != "full"):
@@ -191,5 +199,11 @@ def _changed(method: Method) -> dict[str, Any] | None:
     fresh = Method()
     data = {f.name: getattr(method, f.name) for f in dataclasses.fields(method)}
     if method.like is not None:
-        data |= {"recipe": None, "weights": None, "pretraining": {}, "words": None}  # they are the other method's
+        data |= {
+            "recipe": None,
+            "weights": None,
+            "layout": None,
+            "pretraining": {},
+            "words": None,
+        }  # they are the other method's
     return {name: value for name, value in data.items() if value != getattr(fresh, name)} or None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -17,6 +18,7 @@ from scanlearn.study.grid import Grid, build_grid
 from scanlearn.study.measure import Estimate, measure, steps_that_fit
 from scanlearn.study.plan import StudyPlan, load_plan
 from scanlearn.study.work import PLAN, STEPS, claimed, failure_of, forget_failures, is_done, result_of, tasks_of, work
+from scanlearn.weights.layouts import import_weights
 
 ESTIMATE = "estimate.json"
 
@@ -46,6 +48,7 @@ def study(
     plan, out = plan if isinstance(plan, StudyPlan) else load_plan(plan), Path(out)
     store = open_store(plan.store)
     plan.store = str(Path(plan.store).absolute()) if "://" not in plan.store else plan.store
+    bring_in(plan, out)
     grid = build_grid(plan, store)
     describe(plan, grid, store)
     if plan_only:
@@ -65,6 +68,23 @@ def study(
     return finish(plan, grid, store, out)
 
 
+def bring_in(plan: StudyPlan, out: Path) -> None:
+    """Import the published files that methods start from, each once, into OUT/imported; the plan names them there."""
+    for method in plan.methods.values():
+        if method.layout is None:
+            continue
+        file = Path(str(method.weights))
+        if not file.is_file():
+            raise ScanlearnError(f"There is no file {file} of published weights: download it, or leave the method out.")
+        with file.open("rb") as opened:
+            digest = hashlib.file_digest(opened, "sha256").hexdigest()[:12]
+        folder = out / "imported" / f"{file.stem}-{method.layout}-{digest}"
+        if not (folder / "encoder.json").is_file():
+            shutil.rmtree(folder, ignore_errors=True)
+            import_weights(file, method.layout, folder)
+        method.weights, method.layout = str(folder.absolute()), None
+
+
 def describe(plan: StudyPlan, grid: Grid, store: Store) -> None:
     """One line on what will be computed."""
     counts = ", ".join(map(str, plan.labels))
@@ -82,7 +102,7 @@ def begin(plan: StudyPlan, grid: Grid, store: Store, out: Path, jobs: int) -> No
         raise ScanlearnError(f"{out} cannot be written ({error.strerror}): choose another --out.") from error
     if (out / PLAN).is_file():
         refuse_other(load_plan(out / PLAN), plan, grid, out)
-    elif any(out.iterdir()):
+    elif any(entry.name != "imported" for entry in out.iterdir()):
         raise ScanlearnError(f"{out} holds other things than a study: choose another --out.")
     with claimed(out / ".begin.lock") as mine:
         if not mine:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-# In the order of the published lists: of the split files of ChestX-ray14, of the columns of CheXpert's tables.
+# In the order of the published lists: of the split files of ChestX-ray14, of the columns of CheXpert's tables. The column
+# "No Finding" is no finding: its scans say "none".
 CLASS_SETS: dict[str, tuple[str, ...]] = {
     "chestxray14": (
         *("Atelectasis", "Cardiomegaly", "Effusion", "Infiltration", "Mass", "Nodule", "Pneumonia", "Pneumothorax"),
         *("Consolidation", "Edema", "Emphysema", "Fibrosis", "Pleural_Thickening", "Hernia"),
     ),
     "chexpert": (
-        *("No Finding", "Enlarged Cardiomediastinum", "Cardiomegaly", "Lung Opacity", "Lung Lesion", "Edema"),
+        *("Enlarged Cardiomediastinum", "Cardiomegaly", "Lung Opacity", "Lung Lesion", "Edema"),
         *("Consolidation", "Pneumonia", "Atelectasis", "Pneumothorax", "Pleural Effusion", "Pleural Other"),
         *("Fracture", "Support Devices"),
     ),
