@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from runs import RECIPES, SMALL_MOCO, genesis_recipe, image_store, moco_recipe, volume_store
+from runs import RECIPES, SMALL_MOCO, dira_recipe, genesis_recipe, image_store, moco_recipe, volume_store
 
+from scanlearn.engine.checkpoint import checkpoints
 from scanlearn.engine.learner import build_learner, weights_at
 from scanlearn.engine.pretrain import pretrain
 from scanlearn.engine.recipe import Stage, load_recipe
@@ -149,6 +150,23 @@ def test_two_ranks_from_torchrun_train_as_one_process(tmp_path, method, strategy
         torch.testing.assert_close(theirs, ours, atol=tolerance, rtol=1e-3, msg=name)
     for one, two in zip(*(RunFolder(tmp_path / n).read_metrics("train") for n in ("alone", "ranks")), strict=True):
         assert two["loss"] == pytest.approx(one["loss"], rel=1e-3)  # the loss that is logged is that of all ranks
+
+
+def test_an_opponent_trains_on_two_ranks_as_in_one_process(tmp_path):
+    path = image_store(tmp_path).path
+    split = {**dataclasses.asdict(dira_recipe().network), "batch_norm": "split", "batch_norm_groups": 2}
+    alone = pretrain(path, dira_recipe(network=split), tmp_path / "alone", seed=3)
+    done = torchrun("dira", path, tmp_path / "ranks", "ddp")
+    assert read_card(tmp_path / "ranks")["notes"]["finished"], done.stderr[-3000:]
+    state = torch.load(checkpoints(tmp_path / "ranks" / "checkpoints")[-1], weights_only=True)["learner"]
+    # Adam moves what has no gradient (a bias before a norm) by the sign of rounding, at most by its rate in a step.
+    most = {"bias": 12 * 2e-4, "weight": 1e-3}
+    for name, ours in alone.learner.state_dict().items():
+        if name == "balance.norms":
+            torch.testing.assert_close(state[name], ours, atol=0, rtol=0.03)
+        elif "running" not in name and "num_batches" not in name:  # these buffers belong to their rank
+            loose = most[name.rpartition(".")[2]] if "opponent" in name else 3e-4
+            torch.testing.assert_close(state[name], ours, atol=loose, rtol=1e-3, msg=name)
 
 
 def test_the_same_seed_gives_the_same_learner():
