@@ -106,3 +106,10 @@ def test_a_reader_that_has_enough_ends_it_quietly():
     command = f"{sys.executable} -m scanlearn.cli recipes | head -1"
     done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False)
     assert done.returncode == 0 and done.stderr == "" and len(done.stdout.splitlines()) == 1
+
+
+def test_lists_of_words_are_gathered_for_options_of_two_words_too():
+    asked = ["finetune", "S", "--task", "classify", "--init", "none", "--out", "o"]
+    for words in (["chexpert_tasks"], ["Edema", "Mass"]):
+        assert parse([*asked, "--mean-over", *words, "--crops", "10"])[1]["mean_over"] == words
+    assert parse([*asked, "--uncertain", "{Edema: ones}"])[1]["uncertain"] == "{Edema: ones}"

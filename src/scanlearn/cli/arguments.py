@@ -79,7 +79,8 @@ def gather_lists(verb: Callable[..., None], arguments: Sequence[str]) -> list[st
     import inspect
     import json
 
-    kinds = {f"--{name}": str(p.annotation) for name, p in inspect.signature(verb).parameters.items()}
+    parameters = inspect.signature(verb).parameters.items()
+    kinds = {f"--{name.replace('_', '-')}": str(p.annotation) for name, p in parameters}
     gathered: list[str] = []
     waiting = list(arguments)
     while waiting:
