@@ -21,7 +21,8 @@ OBJECTIVES = Registry(
         f"scanlearn.objectives.{name}"
         for name in (
             *("momentum_contrast", "mixed_contrast", "siamese", "redundancy", "restore", "adversary"),
-            *("words", "rotation", "prototypes", "classify", "segment", "detect", "boundary", "variational", "predict", "consistency"),
+            *("words", "rotation", "prototypes", "classify", "segment", "detect"),
+            *("boundary", "variational", "predict", "consistency"),
         )
     ),
 )
