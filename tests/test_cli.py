@@ -5,7 +5,7 @@ import pytest
 from runs import image_store
 
 from scanlearn.cli import main
-from scanlearn.cli.arguments import VERBS, split_settings
+from scanlearn.cli.arguments import VERBS, parse, split_settings
 from scanlearn.engine.recipe import load_recipe
 from scanlearn.errors import ScanlearnError
 
