@@ -64,6 +64,7 @@ def test_settings_quoted_in_the_tables_of_a_method_are_settings_of_its_recipes(p
         "baselines": "inpainting_semantics_3d",
         "targets": "target_ncs",
         "dira": "dira_moco_2d",
+        "sscpcseg": "encdec",
     }[page.stem]
     quoted = re.findall(
         r"`(--(?!task|size '\[512|window)[^`]+)`", page.read_text().replace("queue_size N/4", "queue_size 4")

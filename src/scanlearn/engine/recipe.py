@@ -112,6 +112,17 @@ class ClassificationSettings:
 
 
 @dataclass
+class SegmentationSettings:
+    """How ``finetune --task segment`` teaches and tests; nothing else reads it."""
+
+    # Training scans whose masks are not used: none | natural, mixed in as they come | a share of each batch, such as 0.5.
+    unlabelled: Any = "none"
+    empty: str = "left_out"  # what an empty mask counts in the test: left_out | brats
+    # {class or region: voxels}: of a whole scan in the test and in predictions, fewer voxels than this are none.
+    smallest: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass
 class Recipe:
     """Everything that a run depends on, beside the data and the seed."""
 
@@ -142,6 +153,7 @@ class Recipe:
     # (a mean over measurements); weights then say how strongly each pulls. none: losses are summed as they are.
     loss_normaliser: str = "none"
     classification: ClassificationSettings = field(default_factory=ClassificationSettings)
+    segmentation: SegmentationSettings = field(default_factory=SegmentationSettings)
     foreground: float = 0.0  # share of patches centred on a labelled voxel
     # {column: {word: weight}}, such as {dataset: {lidc: 1, deeplesion: 1}}: the part of all samples that scans with this
     # word get, however many they are; 0 leaves them out. null: every scan equally often.

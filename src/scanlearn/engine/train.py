@@ -41,7 +41,7 @@ from scanlearn.randomness import Draws
 from scanlearn.scans.episodes import EpisodeWalk
 from scanlearn.scans.intensity import to_unit
 from scanlearn.scans.loader import Loader
-from scanlearn.scans.sampling import shares_of
+from scanlearn.scans.sampling import Shares, shares_of
 from scanlearn.scans.store import Store
 from scanlearn.scans.words import Words, copy_words
 from scanlearn.views.graph import ViewGraph, is_image
@@ -56,6 +56,8 @@ class Training:
     labels: np.ndarray | None = None  # indexed by store row
     boxes: np.ndarray | None = None  # likewise, see ``Loader``
     masks: bool = False
+    labelled: np.ndarray | None = None  # which scans' masks may be seen, by store row; None: all
+    shares: Shares | None = None  # of groups of ``rows``, where the recipe's sampling says none
     words: Words | None = None  # ``rows`` are then those of its training crops, one for each
     episodes: EpisodeWalk | None = None  # over ``rows``; batches are then its episodes
     parts: dict[str, np.ndarray] = field(default_factory=dict)  # all parts in play, checked to share no patient
@@ -199,11 +201,12 @@ def _train(
             world_size=fabric.world_size,
             workers=workers,
             masks=training.masks,
+            labelled=training.labelled,
             foreground=recipe.foreground,
             labels=training.labels,
             boxes=training.boxes,
             patches=training.words.patches() if training.words else None,
-            shares=shares,
+            shares=shares or training.shares,
             episodes=training.episodes,
         )
 

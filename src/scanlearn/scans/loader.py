@@ -43,6 +43,8 @@ class Loader:
         seed, start, stop: of the walk, in steps.
         workers: 0 reads ahead in one thread, else as many processes.
         masks: also give the masks.
+        labelled: bool (rows of the store,), which scans' masks may be seen; those of the others are given as 0 and draw
+            no patch to themselves. None: all.
         foreground: probability that a patch is centred on a voxel of a mask class, chosen evenly among those present.
         labels: array indexed by row.
         boxes: array (rows of the store, M, 2 * dims) of boxes in voxels of whole scans, as ``views.boxes`` takes them.
@@ -54,8 +56,8 @@ class Loader:
     Each batch is a dict with, for the n samples of this rank:
         ``step`` int; ``position`` int64 (n,) in the global batch; ``row`` int64 (n,); ``image`` (n, C, *size) in the
         store's dtype; ``low``, ``high`` float32 (n,), the values that ``to_unit`` takes; with ``masks`` ``mask`` int64
-        (n, *size); with ``labels`` ``label`` (n, ...); with ``boxes`` ``boxes`` (n, M, 2 * dims); with ``patches``
-        ``word`` int64 (n,).
+        (n, *size), and with ``labelled`` that, bool (n,); with ``labels`` ``label`` (n, ...); with ``boxes`` ``boxes``
+        (n, M, 2 * dims); with ``patches`` ``word`` int64 (n,).
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class Loader:
         world_size: int = 1,
         workers: int = 0,
         masks: bool = False,
+        labelled: np.ndarray | None = None,
         foreground: float = 0.0,
         labels: np.ndarray | None = None,
         boxes: np.ndarray | None = None,
@@ -85,12 +88,13 @@ class Loader:
             _check_patches(patches, rows, size, masks, foreground)
         pace = Pace(batch_size)
         pace.check(world_size)
-        _check(store, rows, size, masks, foreground, labels)
+        _check(store, rows, size, masks, rows if labelled is None else rows[labelled[rows]], foreground, labels)
         if boxes is not None and size is not None:
             raise ScanlearnError("Boxes are of whole scans, and the recipe's size reads patches: leave size out.")
         self.start, self.stop, self.workers = start, stop, workers
         own = partial(pace.positions, rank=rank, world_size=world_size)
         self.steps = Steps(store, rows, size, pace, own, seed, masks, foreground, labels, boxes, patches, shares)
+        self.steps.labelled = labelled
         if episodes is not None:
             self.steps.walk = episodes
 
@@ -152,6 +156,7 @@ class Steps(Dataset[Batch]):
         self.store, self.rows, self.size, self.pace, self.positions_at = store, rows, size, pace, positions
         self.seed, self.masks, self.foreground, self.labels = seed, masks, foreground, labels
         self.patches, self.boxes = patches, boxes
+        self.labelled: np.ndarray | None = None
         self.walk: Walk | SharedWalk | EpisodeWalk = (
             Walk(len(rows), seed) if shares is None else SharedWalk(shares, seed)
         )
@@ -178,7 +183,9 @@ class Steps(Dataset[Batch]):
             "high": torch.from_numpy(high),
         }
         if self.masks:
-            batch["mask"] = torch.from_numpy(np.stack(self.store.read_masks(rows, boxes)).astype(np.int64))
+            batch["mask"] = torch.from_numpy(self._masks(rows, boxes, size))
+            if self.labelled is not None:
+                batch["labelled"] = torch.from_numpy(self.labelled[rows])
         if self.labels is not None:
             batch["label"] = torch.as_tensor(self.labels[rows])
         if self.boxes is not None:
@@ -186,6 +193,14 @@ class Steps(Dataset[Batch]):
         if self.patches is not None:
             batch["word"] = torch.from_numpy(self.patches.words[items])
         return batch
+
+    def _masks(self, rows: np.ndarray, boxes: list[Box] | None, size: Sequence[int]) -> np.ndarray:
+        """int64 (n, *size): masks of those scans that have one which may be seen."""
+        masks = np.zeros((len(rows), *size), np.int64)
+        seen = np.arange(len(rows)) if self.labelled is None else np.flatnonzero(self.labelled[rows])
+        if len(seen):
+            masks[seen] = self.store.read_masks(rows[seen], None if boxes is None else [boxes[i] for i in seen])
+        return masks
 
     def rows_at(self, step: int) -> np.ndarray:
         """int64 (n,): the rows of the store at this step."""
@@ -223,7 +238,8 @@ class Steps(Dataset[Batch]):
             which, where = draws.uniform().numpy(), draws.uniform().numpy()
             found, voxels = self.store.foreground.pick(rows, which, where)
             centred = np.clip(voxels - size // 2, 0, room)
-            starts = np.where((wanted & found)[:, None], centred, starts)
+            seen = True if self.labelled is None else self.labelled[rows]
+            starts = np.where((wanted & found & seen)[:, None], centred, starts)
         starts = np.where(slack < 0, slack // 2, starts)
         return [(start, start + size) for start in starts]
 
@@ -251,6 +267,7 @@ def _check(
     rows: np.ndarray,
     size: tuple[int, ...] | None,
     masks: bool,
+    masked: np.ndarray,
     foreground: float,
     labels: np.ndarray | None,
 ) -> None:
@@ -260,9 +277,9 @@ def _check(
         raise ScanlearnError(f"The patch size {size} has {len(size)} numbers, but the store is {store.spatial_dims}D.")
     if size is None and not store.same_shape(rows):
         raise ScanlearnError("The scans have different shapes, so whole scans do not make a batch; give a patch size.")
-    if (masks or foreground > 0) and not store.masked[rows].all():
+    if (masks or foreground > 0) and not store.masked[masked].all():
         raise ScanlearnError(
-            f"{int((~store.masked[rows]).sum())} of {len(rows)} scans have no mask; use only rows that have one."
+            f"{int((~store.masked[masked]).sum())} of {len(masked)} scans have no mask; use only rows that have one."
         )
     if foreground > 0:
         _ = store.foreground  # a damaged one is refused now, and workers need not fetch it each for itself

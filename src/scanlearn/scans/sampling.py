@@ -17,7 +17,6 @@ from scanlearn.errors import ScanlearnError, unknown
 from scanlearn.keys import key_of
 from scanlearn.randomness import permutation
 
-# Every so many samples the groups have their shares exactly; between them they come in a random order.
 BLOCK = 4096
 
 
@@ -25,20 +24,23 @@ BLOCK = 4096
 class Shares:
     """What part of the samples each group of scans gets.
 
-    group: int64 (n,), the group of each entry that is walked over, 0..G-1. weights: (G,), 0 or more, any sum.
+    group: int64 (n,), the group of each entry that is walked over, 0..G-1. weights: (G,), 0 or more, any sum. block:
+    every so many samples the groups have their shares exactly, and between them they come in a random order; the batch
+    size gives every batch the same mixture.
     """
 
     group: np.ndarray
     weights: tuple[float, ...]
+    block: int = BLOCK
 
     def quotas(self) -> np.ndarray:
         """int64 (G,): samples of each group in a block; the nearest whole numbers, and one for the smallest weight."""
         wanted = np.asarray(self.weights, np.float64)
-        exact = wanted / wanted.sum() * BLOCK
+        exact = wanted / wanted.sum() * self.block
         counts = np.maximum(np.floor(exact), exact > 0).astype(np.int64)
         largest_remainders = np.argsort(counts - exact, kind="stable")
-        counts[largest_remainders[: max(BLOCK - counts.sum(), 0)]] += 1
-        counts[np.argmax(counts)] -= counts.sum() - BLOCK  # what the smallest weights got beyond their share
+        counts[largest_remainders[: max(self.block - counts.sum(), 0)]] += 1
+        counts[np.argmax(counts)] -= counts.sum() - self.block  # what the smallest weights got beyond their share
         return counts
 
 
@@ -64,7 +66,7 @@ class SharedWalk:
     """
 
     def __init__(self, shares: Shares, seed: int):
-        self.quotas = shares.quotas()
+        self.quotas, self.block = shares.quotas(), shares.block
         self.ends = np.cumsum(self.quotas)
         self.seed = key_of(seed, "blocks")
         self.members = [np.flatnonzero(shares.group == g) for g in range(len(self.quotas))]
@@ -72,12 +74,12 @@ class SharedWalk:
 
     def items(self, times: np.ndarray) -> np.ndarray:
         """int64, shape of ``times``: which entry each of these samples is."""
-        place = Walk(BLOCK, self.seed).items(times)
+        place = Walk(self.block, self.seed).items(times)
         group = np.searchsorted(self.ends, place, side="right")
         items = np.empty(times.shape, np.int64)
         for g in np.unique(group):
             now = group == g
-            turn = times[now] // BLOCK * self.quotas[g] + place[now] - (self.ends[g] - self.quotas[g])
+            turn = times[now] // self.block * self.quotas[g] + place[now] - (self.ends[g] - self.quotas[g])
             items[now] = self.members[g][self.walks[g].items(turn)]
         return items
 

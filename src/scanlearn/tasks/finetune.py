@@ -133,10 +133,15 @@ def _train_and_test(
     resume: bool,
     workers: int,
 ) -> dict[str, Any]:
+    walked = KINDS[task].beside(store, plan, rows)
     training = Training(
-        rows=rows,
+        **walked,
         **KINDS[task].supervision(store, taught),
-        parts={"fine-tuning": rows, "val": np.asarray(store.splits["val"]), "test": np.asarray(store.splits["test"])},
+        parts={
+            "fine-tuning": walked["rows"],
+            "val": np.asarray(store.splits["val"]),
+            "test": np.asarray(store.splits["test"]),
+        },
         notes={"task": task, "init": facts["init"]},
     )
     weights = None if init == "none" else init
@@ -207,8 +212,8 @@ def fill_in(
         network["encoder"] = {"name": network["encoder"]}
     network["batch_norm"] = "local"
     data["network"] = network
-    KINDS[task].fill_in(data, KINDS[task].outputs(store, column), column, mode)
     set_size(data, size, store.spatial_dims, KINDS[task].whole)
+    KINDS[task].fill_in(data, KINDS[task].outputs(store, column), column, mode)
     return parse_recipe(data)
 
 

@@ -6,12 +6,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from scanlearn.catalog.labels import Labels
 from scanlearn.engine.recipe import Recipe
+from scanlearn.errors import unknown
 from scanlearn.scans.store import Store
+from scanlearn.tasks.beside import unlabelled_share, with_unlabelled
 from scanlearn.tasks.classify import classification_loss, test_classifier
 from scanlearn.tasks.detect import FIGURES, detection_loss, grid_labels, test_detector
 from scanlearn.tasks.segment import segmentation_loss, test_segmenter
+from scanlearn.tasks.segmentation_metrics import EMPTY
 from scanlearn.tasks.targets import box_labels, class_labels, mask_labels
 from scanlearn.tasks.taught import taught_labels, testing_facts
 from scanlearn.tasks.uncertain import policies_of
@@ -36,6 +41,7 @@ class Kind:
         teach: (store, target, labels, plan, seed, first pass) -> (labels that count in the test, labels that are learned).
         told: (plan, labels) -> what results.json says besides; refuses settings of the test that cannot be met.
         whole: it sees scans whole, at the store's size unless told otherwise, whatever its weights were trained on.
+        beside: (store, plan, labelled rows) -> the rows of ``Training``, with those beside them that have no label.
         loss: (learner, objective, store, rows, labels, input size) -> what validations go by, lower is better.
     """
 
@@ -51,11 +57,12 @@ class Kind:
     whole: bool = False
     teach: Callable[..., tuple[Labels, Labels]] = lambda store, target, labels, *how: (labels, labels)
     told: Callable[[Recipe, Labels], dict[str, Any]] = lambda plan, labels: {}
+    beside: Callable[[Store, Recipe, np.ndarray], dict[str, Any]] = lambda store, plan, rows: {"rows": rows}
 
 
 def default_decoder(encoder: str) -> str:
     """What segments after an encoder that comes without a decoder."""
-    return "unet" if encoder == "unet" else "unet_blocks"
+    return encoder if encoder in ("unet", "segres") else "unet_blocks"
 
 
 def _fill_in_classifier(data: dict[str, Any], outputs: list[str], labels: Labels, mode: str) -> None:
@@ -67,11 +74,44 @@ def _fill_in_classifier(data: dict[str, Any], outputs: list[str], labels: Labels
 
 
 def _fill_in_segmenter(data: dict[str, Any], outputs: list[str], labels: Labels, mode: str) -> None:
-    data["objectives"]["segment"] |= {"classes": len(outputs)}
-    network = data["network"]
+    objectives, network = data["objectives"], data["network"]
+    regions = _numbered(objectives["segment"].get("regions"), outputs)
+    for name in (data.get("segmentation") or {}).get("smallest") or {}:
+        if name not in (regions or outputs[1:]):
+            raise unknown("class or region", name, list(regions or outputs[1:]))
+    for name in {"segment", "boundary"} & set(objectives):
+        objectives[name] |= {"classes": len(outputs), "regions": regions}
+    if "consistency" in objectives:
+        objectives["consistency"] |= {"regions": regions and len(regions)}
+    if "variational" in objectives:
+        objectives["variational"] |= {"size": data["size"]}
     decoder = network.get("decoder") or default_decoder(network["encoder"]["name"])
-    settings = {"name": decoder} if isinstance(decoder, str) else decoder
-    network["decoder"] = {**settings, "out_channels": len(outputs)}
+    settings = {"name": decoder} if isinstance(decoder, str) else dict(decoder)
+    if settings["name"] == "segres_boundary":
+        settings["boundary_channels"] = 2 * len(regions or outputs[1:])
+    network["decoder"] = {**settings, "out_channels": 2 * len(regions) if regions else len(outputs)}
+
+
+def _numbered(regions: dict[str, list[Any]] | None, outputs: list[str]) -> dict[str, list[int]] | None:
+    """The regions by numbers of classes; a recipe may name the classes instead."""
+    if regions is None:
+        return None
+    found: dict[str, list[int]] = {}
+    for name, members in regions.items():
+        for member in members:
+            if isinstance(member, str) and member not in outputs[1:]:
+                raise unknown(f"class in the region {name!r}", member, outputs[1:])
+        found[name] = [outputs.index(member) if isinstance(member, str) else int(member) for member in members]
+    return found
+
+
+def _segmentation_facts(plan: Recipe, labels: Labels) -> dict[str, Any]:
+    """What the test goes by."""
+    how, regions = plan.segmentation, plan.objectives["segment"].get("regions")
+    if how.empty not in EMPTY:
+        raise unknown("treatment of empty masks", how.empty, EMPTY)
+    told = {"regions": regions, "smallest": how.smallest, "empty": how.empty, "unlabelled": unlabelled_share(plan)}
+    return {name: value for name, value in told.items() if value}
 
 
 def _fill_in_detector(data: dict[str, Any], outputs: list[str], labels: Labels, mode: str) -> None:
@@ -102,6 +142,8 @@ KINDS: dict[str, Kind] = {
         supervision=lambda store, labels: {"masks": True},
         test=test_segmenter,
         loss=segmentation_loss,
+        told=_segmentation_facts,
+        beside=with_unlabelled,
     ),
     "detect": Kind(
         wanted="box",
