@@ -55,7 +55,7 @@ def test_a_share_is_the_same_in_every_batch_and_each_kind_has_a_pace_of_its_own(
 
 
 def test_natural_walks_over_all_training_scans_alike(store):
-    rows, fields = mixed(store, "natural")
+    _, fields = mixed(store, "natural")
     train = store.splits["train"]
     batches = list(loader(store, fields, stop=len(train)))
     seen = np.concatenate([batch["row"].numpy() for batch in batches])
@@ -122,6 +122,9 @@ def test_regions_are_named_trained_and_tested(store, tmp_path):
 
 def test_classes_and_regions_that_do_not_exist_are_refused_with_the_nearest(store, tmp_path):
     name = store.mask_classes[0]
-    for settings in ({"objectives.segment.regions": {"ball": [name + "x"]}}, {"segmentation.smallest": {name + "x": 3}}):
+    for settings in (
+        {"objectives.segment.regions": {"ball": [name + "x"]}},
+        {"segmentation.smallest": {name + "x": 3}},
+    ):
         with pytest.raises(ScanlearnError, match=f"did you mean '{name}'"):
             finetune(store, "segment", out=tmp_path / "run", recipe="encdec_small", settings={**SMALL, **settings})
