@@ -23,6 +23,7 @@ from scanlearn.console import say, track, warn
 from scanlearn.errors import FileError, Interrupted, ScanlearnError, unknown
 from scanlearn.files import size as in_units
 from scanlearn.scans.conform import Conformed, Grid
+from scanlearn.scans.fingerprints import keep_looks
 from scanlearn.scans.finish import finish
 from scanlearn.scans.formats.limits import byte_limit
 from scanlearn.scans.geometry import FITS
@@ -229,6 +230,7 @@ def _write(part: Part, plan: _Plan) -> None:
             if plan.slicing is not None:
                 catalog, items = catalog_of_slices(catalog, items)
             finish(part.store, catalog, items, settings, head)
+            keep_looks(open_store(part.store))
             part.move_in()
 
 

@@ -8,6 +8,8 @@ STORE/ zarr.json         a Zarr v3 group
        catalog.arrow     the catalogue of the scans that are in the store, in the order of its rows
        scans.arrow       part (train, val, test), shape, affine, value range of each row
        foreground.arrow  random voxels of each mask class, for patches that show something
+       looks.arrow       a small grey picture of each scan and its hash, by which copies are found
+       alike.arrow       pairs of rows of different patients that look alike
 
 The Arrow files are mapped: a store of a million rows opens as fast as a small one and takes memory for what is used.
 """
@@ -109,6 +111,10 @@ class Store:
     def open_catalog(self) -> Catalog:
         """The catalogue, mapped anew: what is read of it goes from memory with it."""
         return Catalog.map(self._files.path("catalog.arrow"), len(self))
+
+    def side_file(self, name: str) -> Path | None:
+        """A file beside the arrays on this machine (fetched, where the store is far), None where there is none."""
+        return self._files.find(name)
 
     @cached_property
     def catalog(self) -> Catalog:
