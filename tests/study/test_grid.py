@@ -109,3 +109,16 @@ def test_seeds_take_turns_with_pretrainings(store):
 def test_two_methods_from_scratch_are_refused(store):
     with pytest.raises(ScanlearnError, match="several methods from scratch"):
         grid_of(store, {"scratch": None, "scratch_b": {}, "moco": {"recipe": "moco_v2_small", "pretraining": SMALL}})
+
+
+def test_methods_with_a_fine_tuning_of_their_own_are_no_twins_and_a_pretraining_before_it_has_one(volumes):
+    methods = {
+        "encdec": {"finetuning_recipe": "encdec_small"},
+        "ss_cpcseg": {"finetuning_recipe": "ss_cpcseg_small"},
+        "genesis": {"recipe": "models_genesis_3d_small", "finetuning_recipe": "encdec_small"},
+    }
+    plan = load_plan({"store": "s", "task": "segment", "methods": methods, "labels": [3], "seeds": 1})
+    grid = build_grid(plan, volumes.store)
+    assert grid.methods == list(methods) and grid.twins == {"genesis": "encdec"}
+    assert [(cell.start == "", cell.from_scratch) for cell in grid.cells] == [(True, True), (True, True), (False, False)]
+    assert grid.cells[2].start == grid.pretrainings[0]

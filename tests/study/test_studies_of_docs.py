@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from scanlearn.engine.learner import build_learner, weights_at
-from scanlearn.engine.recipe import load_recipe, override, parse_recipe, recipe_dict
+from scanlearn.engine.recipe import load_recipe, override, parse_recipe, recipe_dict, with_base
 from scanlearn.study.grid import pretrainings
 from scanlearn.study.plan import load_plan
 from scanlearn.views.graph import ViewGraph
@@ -39,7 +39,7 @@ def test_every_pretraining_and_the_fine_tuning_can_be_built_and_learn_at_every_s
         for step in (0, recipe.steps - 1):
             assert any(weights_at(recipe, step).values()), (method, step)
     for method in plan.methods.values():
-        data = recipe_dict(plan.recipe or f"finetune_{plan.task}")
+        data = with_base(recipe_dict(method.finetuning_recipe or plan.recipe or f"finetune_{plan.task}"))
         for key, value in {**plan.finetuning, **method.finetuning}.items():
             override(data, key, value)
         built(parse_recipe(data))

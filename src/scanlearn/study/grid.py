@@ -42,7 +42,8 @@ class Cell:
     method: str
     labels: int | str
     seed: int
-    start: Pretraining | str  # what it starts from (a pre-training, or weights), or from scratch: what it looks like
+    # What it starts from (a pre-training, or weights), or from scratch: what it looks like, "" for its own recipe.
+    start: Pretraining | str
     from_scratch: bool
 
     @property
@@ -58,7 +59,7 @@ class Grid:
     pretrainings: list[Pretraining]
     cells: list[Cell]
     methods: list[str]
-    twins: dict[str, str]  # pre-trained method -> the method from scratch with its architecture
+    twins: dict[str, str]  # pre-trained method -> the method from scratch with its architecture, or its fine-tuning
 
 
 def build_grid(plan: StudyPlan, store: Store) -> Grid:
@@ -71,15 +72,19 @@ def build_grid(plan: StudyPlan, store: Store) -> Grid:
     for name, found in pre.items():
         pre[name] = first.setdefault(tuple((p.recipe, p.settings, p.seed, p.words) for p in found), found)
     architectures = {name: _architecture(m, pre.get(name), plan, store) for name, m in plan.methods.items()}
-    scratches = [name for name, method in plan.methods.items() if method.from_scratch]
-    twins, names, like = _twins(plan, architectures, scratches)
+    begun = [name for name, method in plan.methods.items() if method.from_scratch]
+    alone = {name for name in begun if plan.methods[name].finetuning_recipe}
+    twins, names, like = _twins(plan, architectures, [name for name in begun if name not in alone])
+    for name in architectures.keys() - set(begun):
+        recipe = plan.methods[name].finetuning_recipe
+        twins |= {name: twin for twin in alone if recipe and plan.methods[twin].finetuning_recipe == recipe}
     cells = []
     for count in plan.labels:
         for seed in range(plan.seeds):
             for name in names:
                 source = like.get(name, name)
-                given: Sequence[Pretraining | str] = pre.get(source) or [str(plan.methods[source].weights)]
-                cells.append(Cell(name, count, seed, given[seed % len(given)], name in like))
+                given: Sequence[Pretraining | str] = pre.get(source) or [plan.methods[source].weights or ""]
+                cells.append(Cell(name, count, seed, given[seed % len(given)], name in like or name in alone))
     return Grid(list(dict.fromkeys(p for found in first.values() for p in found)), cells, names, twins)
 
 
@@ -91,7 +96,7 @@ def pretrainings(name: str, method: Method, plan: StudyPlan) -> list[Pretraining
         assert method.recipe is not None
         decoder = load_recipe(method.recipe).network.decoder
         if decoder is not None and decoder["name"] == "unet" and plan.encoder["name"] != "unet":
-            settings.setdefault("network.decoder", {**decoder, "name": "unet_blocks"})
+            settings.setdefault("network.decoder", {**decoder, "name": default_decoder(plan.encoder["name"])})
     if plan.pretraining_steps is not None:
         settings.setdefault("steps", plan.pretraining_steps)
     frozen = tuple(sorted((key, json.dumps(value, sort_keys=True)) for key, value in settings.items()))

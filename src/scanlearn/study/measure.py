@@ -119,7 +119,8 @@ def _cells(plan: StudyPlan, cells: list[Cell], store: Store, folder: Path) -> Co
     method = plan.methods.get(cell.method)
     start = folder / cell.start.name if isinstance(cell.start, Pretraining) else cell.start
     settings = {**plan.finetuning, **(method.finetuning if method else {})}
-    recipe = load_recipe(plan.recipe or f"finetune_{plan.task}", {k: v for k, v in settings.items() if k != "size"})
+    named = (method and method.finetuning_recipe) or plan.recipe or f"finetune_{plan.task}"
+    recipe = load_recipe(named, {k: v for k, v in settings.items() if k != "size"})
     begun = time.monotonic()
     with quietly():
         fine_tune(plan, cell, store, start, folder / cell.name, steps=FINETUNING_STEPS, log_every=LOG_EVERY)

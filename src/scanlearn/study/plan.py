@@ -38,7 +38,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}")
 
 @dataclass
 class Method:
-    """One way to come by a network. Without ``recipe`` and ``weights`` it is trained from scratch.
+    """One way to come by a network. Without ``recipe`` and ``weights`` it is trained from scratch: in the architecture of
+    the pre-trained methods, or in that of its own ``finetuning_recipe``.
 
     Methods with the same recipe and the same ``pretraining`` settings share one pre-training.
     """
@@ -49,6 +50,7 @@ class Method:
     layout: str | None = None  # whose file it is (``import-weights``): it is imported into the study's folder
     pretraining: dict[str, Any] = field(default_factory=dict)  # settings of the recipe to change
     finetuning: dict[str, Any] = field(default_factory=dict)  # settings of the fine-tuning to change, for this method
+    finetuning_recipe: str | None = None  # what it is fine-tuned with; default: the study's
     words: str | None = None  # the table of words it learns from; default: the study's
     mode: str = "full"  # full | linear | frozen
     transfer: str = "whole"  # whole | encoder
@@ -118,7 +120,8 @@ def _method(name: str, value: Any) -> Method:
     if name == IMAGENET and isinstance(value, str):
         value = {"weights": value, "layout": "torchvision"}
     value = dict(value) if isinstance(value, dict) else value
-    if value is None or (isinstance(value, dict) and not {"recipe", "weights", "like"} & set(value)):
+    said = {"recipe", "weights", "like", "finetuning_recipe"}
+    if value is None or (isinstance(value, dict) and not said & set(value)):
         value = value or {}
         if not name.startswith(SCRATCH):
             recipe = BASELINES.get(name, name)
