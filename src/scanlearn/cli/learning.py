@@ -91,7 +91,7 @@ def import_weights(
 
     Args:
         file: what was downloaded (.pt, .pth, .model, .h5, .safetensors).
-        layout: whose it is: genesis, semantic_genesis, transvw, genesis_keras, genesis_nnunet, ...
+        layout: whose it is: genesis, transvw, torchvision, moco, simsiam, barlow, dira, smp, ...
         out: the folder to write.
         batch-stats: what batch norm takes in evaluation: running statistics, or always those of the batch.
         store: estimate the running statistics anew on the training scans of this store.

@@ -96,6 +96,8 @@ def _by_plain_name(file: Path, plain: dict[str, str], tensors: dict[str, Tensor]
 
 def _fitting_plan(file: Path, layout: str, tensors: dict[str, Tensor]) -> Plan:
     plan, found = _judged(layout, tensors)
+    if plan.no_network:
+        raise ScanlearnError(f"{file} is refused: {plan.no_network}.")
     if not found:
         return plan
     matched = sum(name in plan.names for name in tensors)

@@ -24,7 +24,10 @@ LAYOUTS = Registry(
     "layout",
     modules=tuple(
         f"scanlearn.weights.layouts.{name}"
-        for name in ("genesis", "genesis_keras", "genesis_nnunet", "medicalnet", "i3d", "torchvision", "moco", "c2l")
+        for name in (
+            *("genesis", "genesis_keras", "genesis_nnunet", "medicalnet", "i3d", "torchvision", "moco", "c2l"),
+            *("simsiam", "barlow", "smp", "dira"),
+        )
     ),
 )
 
@@ -49,6 +52,8 @@ class Plan:
         notes: for encoder.json: ``input_size``, ``window``, ...
         licence_notice: the terms of these weights; shown now, and kept by every run that starts from them.
         advice: sentences for the person, shown after the account.
+        no_network: for files that are told by their tensors and hold no network to start from: what they are instead,
+            the reason why they are refused.
     """
 
     title: str
@@ -60,6 +65,7 @@ class Plan:
     notes: dict[str, Any] = field(default_factory=dict)
     licence_notice: str = ""
     advice: list[str] = field(default_factory=list)
+    no_network: str = ""
 
 
 def blank(network: dict[str, Any]) -> Network:

@@ -48,6 +48,11 @@ def linear(stem: str, shape: tuple[int, int]) -> Aside:
     return {f"{stem}.weight": shape, f"{stem}.bias": shape[:1]}
 
 
+def norm(stem: str, size: int, affine: bool = True) -> Aside:
+    """Batch norm; without ``affine`` its statistics alone."""
+    return {f"{stem}.{name}": (size,) for name in (NORM if affine else NORM[2:])} | {f"{stem}.num_batches_tracked": ()}
+
+
 def without(prefix: str, shapes: Shapes) -> dict[str, tuple[int, ...]]:
     """The tensors under ``prefix``, by their names behind it."""
     return {name.removeprefix(prefix): shape for name, shape in shapes.items() if name.startswith(prefix)}
