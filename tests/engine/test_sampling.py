@@ -50,7 +50,7 @@ def test_a_group_of_weight_0_is_neither_seen_nor_recorded_as_seen(tmp_path, caps
 
 def test_a_name_the_store_lacks_and_crops_of_words_are_refused_before_anything_is_written(tmp_path):
     store = image_store(tmp_path)
-    with pytest.raises(ScanlearnError, match="word in the column .dataset."):
+    with pytest.raises(ScanlearnError, match=r"word in the column .dataset."):
         pretrain(store, moco_recipe(sampling={"dataset": {"lidc": 1}}), tmp_path / "run")
     with pytest.raises(ScanlearnError, match="Crops of words are drawn equally often"):
         pretrain(store, recipe(patches="words"), tmp_path / "run")

@@ -120,5 +120,9 @@ def test_methods_with_a_fine_tuning_of_their_own_are_no_twins_and_a_pretraining_
     plan = load_plan({"store": "s", "task": "segment", "methods": methods, "labels": [3], "seeds": 1})
     grid = build_grid(plan, volumes.store)
     assert grid.methods == list(methods) and grid.twins == {"genesis": "encdec"}
-    assert [(cell.start == "", cell.from_scratch) for cell in grid.cells] == [(True, True), (True, True), (False, False)]
+    assert [(cell.start == "", cell.from_scratch) for cell in grid.cells] == [
+        (True, True),
+        (True, True),
+        (False, False),
+    ]
     assert grid.cells[2].start == grid.pretrainings[0]

@@ -18,7 +18,9 @@ from scanlearn.registry import Registry
 
 ENCODERS = Registry(
     "encoder",
-    modules=tuple(f"scanlearn.networks.{name}" for name in ("resnet", "densenet", "unet", "i3d", "nnunet", "conv4", "segres")),
+    modules=tuple(
+        f"scanlearn.networks.{name}" for name in ("resnet", "densenet", "unet", "i3d", "nnunet", "conv4", "segres")
+    ),
 )
 
 

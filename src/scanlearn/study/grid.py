@@ -75,9 +75,12 @@ def build_grid(plan: StudyPlan, store: Store) -> Grid:
     begun = [name for name, method in plan.methods.items() if method.from_scratch]
     alone = {name for name in begun if plan.methods[name].finetuning_recipe}
     twins, names, like = _twins(plan, architectures, [name for name in begun if name not in alone])
-    for name in architectures.keys() - set(begun):
-        recipe = plan.methods[name].finetuning_recipe
-        twins |= {name: twin for twin in alone if recipe and plan.methods[twin].finetuning_recipe == recipe}
+    by_recipe = {plan.methods[name].finetuning_recipe: name for name in alone}
+    twins |= {
+        n: by_recipe[m.finetuning_recipe]
+        for n, m in plan.methods.items()
+        if n not in begun and m.finetuning_recipe in by_recipe
+    }
     cells = []
     for count in plan.labels:
         for seed in range(plan.seeds):
