@@ -13,7 +13,15 @@ from scanlearn.errors import ScanlearnError
 from scanlearn.scans.prepare import prepare
 from scanlearn.scans.store import open_store
 from scanlearn.tasks.classification_metrics import classification_metrics
-from scanlearn.tasks.classify import Cases, of_studies, scan_scores, study_numbers, truth_codes, truth_words
+from scanlearn.tasks.classify import (
+    Cases,
+    choose_thresholds,
+    of_studies,
+    scan_scores,
+    study_numbers,
+    truth_codes,
+    truth_words,
+)
 from scanlearn.tasks.finetune import finetune
 from scanlearn.tasks.predict import predict
 from scanlearn.tasks.trained import load_trained
@@ -185,6 +193,20 @@ def test_a_class_without_a_positive_is_left_out_of_the_mean():
     found = classification_metrics(generator.random((40, 3)), codes, ["a", "b", "c"], np.arange(40), bootstrap=10)
     auroc = {name: figures["auroc"]["value"] for name, figures in found["classes"].items()}
     assert np.isnan(auroc["b"]) and found["macro"]["auroc"]["value"] == pytest.approx((auroc["a"] + auroc["c"]) / 2)
+
+
+def test_a_class_that_the_validation_part_lacks_keeps_one_half_and_the_others_their_own_threshold():
+    scores, codes = np.array([[0.1, 0.1], [0.3, 0.2]], np.float32), np.array([[0, 0], [1, 0]], np.float32)
+    threshold, how = choose_thresholds(Cases(np.arange(2), scores, codes), ["a", "b"])
+    np.testing.assert_allclose(threshold, [0.2, 0.5])
+    assert how.startswith("largest sensitivity") and "0.5 for b, of which" in how
+    for only, lacking in (
+        (codes[:, 0], "largest sensitivity + specificity on the validation part"),
+        (codes[:, 1], "0.5"),
+    ):
+        value, how = choose_thresholds(Cases(np.arange(2), scores, only.astype(np.int64)), ["no", "yes"])
+        assert len(value) == 1 and how.startswith(lacking)
+    assert how.startswith("0.5 for yes, of which") and value == [0.5]
 
 
 def test_truth_is_written_and_read_again():

@@ -83,21 +83,18 @@ def macro_draws(
 def youden_threshold(scores: Any, codes: Any, classes: Sequence[str]) -> np.ndarray:
     """Thresholds with the largest sensitivity + specificity - 1, one for each question; give it *validation* cases.
 
-    Halfway between the two neighbouring scores; of equally good thresholds the highest.
-    Arguments as ``classification_metrics``; with three and more classes there is none to choose.
+    Halfway between the two neighbouring scores; of equally good thresholds the highest; NaN for a question whose cases
+    are all of one kind. Arguments as ``classification_metrics``; with three and more classes there is none to choose.
     """
     cases = _Cases(scores, codes, classes, np.arange(len(codes)), 0.5)
     if cases.kind == "multiclass":
         raise ScanlearnError("A threshold can be chosen for two classes or for several labels, not for three classes.")
-    chosen = np.empty(len(cases.names))
-    for i, name in enumerate(cases.names):
+    chosen = np.full(len(cases.names), np.nan)
+    for i in range(len(cases.names)):
         known = ~np.isnan(cases.targets[:, i])
         score, positive = cases.scores[known, i], cases.targets[known, i] == 1
         if positive.all() or not positive.any():
-            raise ScanlearnError(
-                f"No threshold can be chosen for {name!r}: its {len(score)} validation cases are all of one kind; "
-                "give a threshold yourself or enlarge the validation part."
-            )
+            continue
         levels = np.unique(score)[::-1]
         order = np.sort(score[positive]), np.sort(score[~positive])
         sensitivity, false_alarms = (1 - np.searchsorted(part, levels, "left") / len(part) for part in order)

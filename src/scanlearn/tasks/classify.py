@@ -128,17 +128,24 @@ def _metrics(
     threshold: Any = 0.5
     chosen = "0.5"
     if len(column.classes) == 2 or facts["multilabel"]:
-        try:
-            threshold = youden_threshold(cases["val"].scores, cases["val"].codes, column.classes)
-            chosen = "largest sensitivity + specificity on the validation part"
-        except ScanlearnError as error:  # the validation part may lack a class: say so, keep one half
-            chosen = f"0.5 ({error})"
+        threshold, chosen = choose_thresholds(cases["val"], column.classes)
     test, over = cases["test"], facts.get("mean_over")
     patients = store.catalog.patients[test.rows]
     metrics = classification_metrics(
         test.scores, test.codes, column.classes, patients, threshold=threshold, mean_over=over
     )
     return metrics, chosen
+
+
+def choose_thresholds(validation: Cases, classes: Sequence[str]) -> tuple[np.ndarray, str]:
+    """(threshold of each question, how they were chosen): one half for a class that the validation part cannot choose for."""
+    found = youden_threshold(validation.scores, validation.codes, classes)
+    lacking = [name for name, value in zip(classes[len(classes) - len(found) :], found, strict=True) if np.isnan(value)]
+    how = "largest sensitivity + specificity on the validation part"
+    if lacking:
+        why = f"0.5 for {', '.join(lacking)}, of which the validation part has no positive or no negative case"
+        how = why if len(lacking) == len(found) else f"{how}; {why}"
+    return np.where(np.isnan(found), 0.5, found), how
 
 
 def study_numbers(store: Store, rows: np.ndarray) -> np.ndarray:
