@@ -59,6 +59,11 @@ def test_a_saved_plan_reads_back_equal_and_says_only_what_was_written(tmp_path):
         ({"methods": {"scratch": None, "a": {"like": "b"}}}, "no method 'b'"),
         ({"methods": {"scratch": {"mode": "frozen"}, "moco_v2_small": None}}, "starts from scratch"),
         ({"methods": {"scratch": None, "moco_v2_small": {"modes": "full"}}}, "did you mean 'mode'"),
+        ({"task": "detect", "methods": {"scratch": None, "moco_v2_small": {"mode": "frozen"}}}, "asks for mode frozen"),
+        (
+            {"task": "segment", "methods": {"scratch": None, "moco_v2_small": {"mode": "linear"}}},
+            "asks for mode linear",
+        ),
         ({"labels": [0]}, "whole numbers above 0"),
         ({"labels": ["many"]}, "whole numbers above 0"),
         ({"labels": []}, "labels is empty"),

@@ -165,6 +165,11 @@ def _check(plan: StudyPlan) -> None:
     for name, method in plan.methods.items():
         if method.mode not in MODES:
             raise unknown("mode", method.mode, MODES)
+        if method.mode not in KINDS[plan.task].modes:
+            raise ScanlearnError(
+                f"The method {name} asks for mode {method.mode}: the task {plan.task} trains the whole network, so leave the "
+                "mode out."
+            )
         if method.transfer not in TRANSFERS:
             raise unknown("transfer", method.transfer, TRANSFERS)
         if method.layout and not method.weights:
