@@ -41,6 +41,13 @@ def test_what_is_written_is_mapped_again_with_its_types_and_length(tmp_path):
         open_mapped(tmp_path / "none.arrow", {})
 
 
+def test_a_table_without_rows_comes_back(tmp_path):
+    columns = {"word": encode(pa.array([], pa.string())), "first": pa.array([], pa.int64())}
+    write(tmp_path / "t.arrow", columns)
+    table = open_mapped(tmp_path / "t.arrow", {"word": WORDS, "first": pa.int64()}, 0)
+    assert len(table) == 0 and numbers(table["first"].chunk(0)).tolist() == []
+
+
 def test_a_file_of_several_batches_is_not_ours(tmp_path):
     table = pa.table({"a": [1, 2]})
     with pa.OSFile(str(tmp_path / "t.arrow"), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:

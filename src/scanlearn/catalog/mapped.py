@@ -23,10 +23,11 @@ WORDS = pa.dictionary(pa.int32(), pa.string())
 def write_mapped(
     path: str | Path, columns: Mapping[str, pa.Array], metadata: Mapping[bytes, bytes] | None = None
 ) -> None:
-    """Write columns of equal length as one batch of an uncompressed Arrow IPC file."""
+    """Write columns of equal length as one batch of an uncompressed Arrow IPC file; of no rows too."""
     table = pa.table(dict(columns)).replace_schema_metadata(dict(metadata or {}))
+    (batch,) = table.combine_chunks().to_batches() or [pa.RecordBatch.from_pylist([], schema=table.schema)]
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
-        writer.write_table(table.combine_chunks())
+        writer.write_batch(batch)
 
 
 def open_mapped(path: str | Path, types: Mapping[str, pa.DataType], rows: int | None = None) -> pa.Table:
