@@ -26,7 +26,7 @@ def test_boxes_of_the_challenge_become_a_column(tmp_path, scans, capsys):
     assert catalog.column("boxes") == ["none", "264 152 213 379;562 152.5 256 453", ""]
     said = " ".join(capsys.readouterr().err.split())
     assert "2 boxes on 1 of 2 scans; 1 images of the table are not in the catalogue, 1 scans are not in" in said
-    assert scans.label_columns == []  # the catalogue given is not changed
+    assert scans.extra_columns == []  # the catalogue given is not changed
 
 
 def test_boxes_are_told_along_the_axes_of_the_image(tmp_path, scans):

@@ -3,7 +3,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from scanlearn.catalog.table import FIXED, Catalog
+from scanlearn.catalog.boxes import BOX_FINDINGS, COLUMN
+from scanlearn.catalog.candidates import COLUMNS
+from scanlearn.catalog.table import FIXED, PLACES, Catalog
 from scanlearn.errors import ScanlearnError
 
 
@@ -30,6 +32,16 @@ def test_every_catalogue_has_the_fixed_columns_and_then_the_labels(catalog):
     assert catalog.column("paths")[1] == ["/x/b1.dcm", "/x/b2.dcm"]
     assert catalog.column("split") == catalog.column("sha256") == ["", "", ""]
     assert repr(catalog) == "Catalog(3 scans, 2 patients, labels: ['finding', 'age'])"
+
+
+def test_places_in_scans_are_no_labels_but_a_number_of_nodules_is():
+    columns = {"boxes": ["1 2 3 4", "none"], "box_findings": ["Mass", ""], "candidates": ["", "1.5 2 3 0;4 5 6 1"]}
+    catalog = Catalog.from_columns({"scan_id": ["a", "b"], **columns, "nodules": ["1 2 3 6.5", ""], "sex": ["F", "M"]})
+    assert catalog.label_columns == ["sex"] and catalog.extra_columns == [*columns, "nodules", "sex"]
+    assert {"boxes", "box_findings", *COLUMNS} == set(PLACES) and {COLUMN, BOX_FINDINGS} < set(PLACES)
+    with pytest.raises(ScanlearnError, match="no label column 'boxes'"):
+        catalog.labels("boxes")
+    assert Catalog.from_columns({"scan_id": ["a", "b"], "nodules": ["3", "0"]}).label_columns == ["nodules"]
 
 
 def test_ids_stay_as_given_and_whole_floats_lose_their_point(catalog):

@@ -62,11 +62,11 @@ def test_boxes_that_reach_over_the_image_are_cut_at_its_edge_on_the_way_back(fol
 
 def test_the_store_keeps_boxes_though_they_are_a_value_for_each_patient_and_no_names(folder, capsys):
     store = stored(folder)
-    assert "boxes" in store.catalog.label_columns and "leads" not in capsys.readouterr().out
+    assert "boxes" in store.catalog.extra_columns and "leads" not in capsys.readouterr().out
     table = folder / "images" / "names.csv"
     table.write_text("path,boxes\n" + "\n".join(f"p{i:02}.png,Mr Smith {i}" for i in range(12)) + "\n")
     other = prepare(table, folder / "other", workers=0)
-    assert "boxes" not in other.catalog.label_columns
+    assert "boxes" not in other.catalog.extra_columns
     with pytest.raises(ScanlearnError, match="holds no boxes of 2D images: prepare it with --boxes"):
         store_boxes(other)
 

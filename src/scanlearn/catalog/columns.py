@@ -14,8 +14,10 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
+from scanlearn.catalog.cells import as_strings
 from scanlearn.catalog.files import suffix_of
-from scanlearn.catalog.table import KEY, as_strings, one_piece
+from scanlearn.catalog.mapped import one_piece
+from scanlearn.catalog.table import KEY
 from scanlearn.errors import ScanlearnError, unknown
 
 _LONGEST_HEADER = 1 << 16  # bytes

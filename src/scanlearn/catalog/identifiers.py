@@ -1,4 +1,4 @@
-"""Which label columns of a user's table would lead back to a person."""
+"""Which columns of a user's table would lead back to a person."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ FEWEST_PATIENTS = 10  # among fewer, an honest label may happen to differ from p
 
 
 def telling_columns(catalog: Catalog, keep: Collection[str] = ()) -> dict[str, str]:
-    """{label column: why it leads to a person}, without those of ``keep``.
+    """{column: why it leads to a person}, without those of ``keep``.
 
     Its name says so (name, birth, MRN, accession, UID, address, date); it repeats the ids of patients or scans; it holds
     folders that may be patients; or every value belongs to one patient and no patient shares one: numbers of
     examinations, file names. Small numbers and fractions are measurements.
     """
     found = {}
-    for name in catalog.label_columns:
+    for name in catalog.extra_columns:
         if name in keep or _are_places(catalog, name):
             continue
         if sounds_telling(name):

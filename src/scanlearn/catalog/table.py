@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from scanlearn.catalog.cells import as_strings
 from scanlearn.catalog.labels import Labels, labels_of
 from scanlearn.catalog.mapped import (
     WORDS,
@@ -45,6 +46,9 @@ FIXED = pa.schema(
 )
 SPLITS = ("train", "val", "test")
 KEY = b"scanlearn.catalog"
+# Columns of where things lie in a scan, and of what lies there: no labels of the scan (catalog.boxes, catalog.candidates).
+# With the sign that each cell of such a column has, as a column "nodules" may as well hold their number.
+PLACES = {"boxes": " ", "box_findings": "", "candidates": " ", "nodules": " "}
 _DESCRIPTIVE = ("dataset", "modality", "view")  # fixed columns that can also be learnt
 
 
@@ -53,8 +57,8 @@ class Catalog:
 
     Fixed columns: ``scan_id`` (unique, safe as a file name), ``paths`` (absolute; a DICOM series has many),
     ``dataset``, ``patient_id``, ``study_id``, ``modality``, ``view``, ``split`` ("" or train, val, test), ``mask_path``
-    ("" if none) and ``sha256`` ("" until the scans were prepared). Every other column is a label column of strings, ""
-    if missing.
+    ("" if none) and ``sha256`` ("" until the scans were prepared). Every other column is one of strings, "" if missing:
+    a label column, or one of places in the scans.
 
     ``patients_known`` is False if any scan's patient is only guessed (its own scan_id, or its study); whoever splits or
     tests on such a catalogue says so.
@@ -204,8 +208,18 @@ class Catalog:
 
     @property
     def label_columns(self) -> list[str]:
-        """Names of the columns that are not fixed, in the order of the table."""
+        """Names of the columns that say something of whole scans and are not fixed, in the order of the table."""
+        return [name for name in self.extra_columns if name not in PLACES or not self._holds_places(name)]
+
+    @property
+    def extra_columns(self) -> list[str]:
+        """Names of all columns that are not fixed: the label columns, and those of places in the scans."""
         return [name for name in self.table.column_names if name not in FIXED.names]
+
+    def _holds_places(self, name: str) -> bool:
+        words = self.words(name)
+        nowhere = pc.is_in(words, value_set=pa.array(["", "none"]))
+        return bool(pc.all(pc.or_(nowhere, pc.match_substring(words, PLACES[name]))).as_py())
 
     def column(self, name: str) -> list[Any]:
         """The cells of any column: strings, or lists of strings for ``paths``."""
@@ -281,27 +295,6 @@ class Catalog:
 
 def _mapped_type(name: str) -> pa.DataType:
     return FIXED.field(name).type if name in ("scan_id", "paths") else WORDS
-
-
-def as_strings(cells: Any, name: str) -> pa.Array:
-    """One Arrow array of trimmed strings, "" for null; whole floats lose their ".0", lists are joined by "|"."""
-    if isinstance(cells, np.ndarray) and cells.dtype.kind == "U":
-        cells = cells.tolist()
-    array = cells if isinstance(cells, pa.Array | pa.ChunkedArray) else pa.array(cells)
-    array = one_piece(array)
-    try:
-        if pa.types.is_floating(array.type):
-            array = pc.if_else(pc.is_nan(array), None, array)
-            whole = pc.and_(pc.equal(pc.floor(array), array), pc.less(pc.abs(array), 2.0**53))
-            array = array.cast(pa.int64()) if pc.all(whole).as_py() else array
-        elif pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
-            array = pc.binary_join(array.cast(pa.list_(pa.string())), "|")
-        text = array.cast(pa.string())
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise ScanlearnError(
-            f"The column {name!r} of type {array.type} cannot be read as text; leave it out."
-        ) from error
-    return pc.fill_null(pc.utf8_trim_whitespace(text), "")
 
 
 def _check_splits(split: pa.Array) -> None:

@@ -187,7 +187,7 @@ def _keep_names(private: pa.Table, catalog: Catalog, hidden: Catalog, items: lis
         reasons[item.row] = item.reason
     write_list(path, private.set_column(private.schema.get_field_index("reason"), "reason", [reasons]))
     say(f"names: the store holds pseudonyms only; the list that leads back lies in {path}, for your eyes.")
-    dropped = [name for name in catalog.label_columns if name not in hidden.label_columns]
+    dropped = [name for name in catalog.extra_columns if name not in hidden.extra_columns]
     if dropped:
         warn(
             f"left out, as they may lead to a person: the columns {', '.join(dropped)} (--target keeps the one that it "

@@ -14,7 +14,7 @@ def store_boxes(store: Store) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
     Corners are the top, left, bottom and right edge. Raises ScanlearnError for a store without boxes.
     """
-    if store.spatial_dims != 2 or COLUMN not in store.catalog.label_columns:
+    if store.spatial_dims != 2 or COLUMN not in store.catalog.extra_columns:
         raise ScanlearnError(
             f"{store.path.name} holds no boxes of 2D images: prepare it with --boxes TABLE.csv, or from a source with the "
             f"column {COLUMN}."

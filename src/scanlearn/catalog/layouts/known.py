@@ -7,14 +7,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from scanlearn.catalog.assemble import Found, assemble
-from scanlearn.catalog.boxes import BOX_FINDINGS, NO_BOX
 from scanlearn.catalog.boxes import COLUMN as BOXES
-from scanlearn.catalog.candidates import COLUMNS as POINTS
+from scanlearn.catalog.boxes import NO_BOX
+from scanlearn.catalog.labelled import ORDER
 from scanlearn.catalog.layouts.layout import Layout, Rows, all_layouts, layout_named
 from scanlearn.catalog.layouts.tools import first_of, keep, some_names
 from scanlearn.catalog.mask_cells import below
 from scanlearn.catalog.origin import with_origin
-from scanlearn.catalog.table import FIXED, SPLITS, Catalog
+from scanlearn.catalog.table import FIXED, PLACES, SPLITS, Catalog
 from scanlearn.console import say, warn
 from scanlearn.errors import ScanlearnError, unknown
 
@@ -111,7 +111,7 @@ def _tell_counts(layout: Layout, rows: Rows) -> None:
 def _counts(layout: Layout, rows: Rows) -> dict[str, int]:
     words: Counter[str] = Counter()
     for name, cells in rows.columns.items():
-        if (name not in FIXED.names or name == "view") and name not in (BOXES, BOX_FINDINGS, *POINTS):
+        if (name not in FIXED.names or name == "view") and name not in PLACES:
             for cell, times in Counter(cells).items():
                 words.update(dict.fromkeys(str(cell).split("|"), times))
     patients = {*rows.columns["patient_id"]} if rows.patients_known and "patient_id" in rows.columns else {""}
@@ -137,6 +137,8 @@ def _in_split(layout: Layout, rows: Rows, name: str) -> Rows:
     if out:
         warn(f"{out:,} of {len(cells):,} scans are in no part of the split {name!r} and are left out.")
     columns = {**rows.columns, "split": cells}
+    if name in rows.orders:
+        columns[ORDER] = rows.orders[name]
     if out:
         columns = keep(columns, [bool(cell) for cell in cells])
     return Rows(columns, {}, rows.patients_known, rows.notes, rows.mask_names)
