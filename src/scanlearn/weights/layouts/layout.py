@@ -26,7 +26,7 @@ LAYOUTS = Registry(
         f"scanlearn.weights.layouts.{name}"
         for name in (
             *("genesis", "genesis_keras", "genesis_nnunet", "medicalnet", "i3d", "torchvision", "moco", "c2l"),
-            *("simsiam", "barlow", "smp", "dira"),
+            *("simsiam", "barlow", "smp", "dira", "monai_segresnet"),
         )
     ),
 )
