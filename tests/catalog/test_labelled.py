@@ -29,6 +29,26 @@ def test_smaller_budgets_lie_within_larger_ones(catalog):
         assert pick_labelled(catalog, np.arange(1000), "label", count, 0).tolist() == everything[:count].tolist()
 
 
+def test_a_published_order_is_followed_by_every_seed_before_all_other_scans():
+    places = [""] * 12
+    for place, row in enumerate((7, 2, 9), 1):
+        places[row] = str(place)
+    words = ["a", "b"] * 6
+    words[2] = ""  # numbered, but without a label
+    catalog = make(words, labelled_order=places)
+    everything = [pick_labelled(catalog, np.arange(12), "label", "all", seed).tolist() for seed in (0, 1)]
+    assert all(rows[:2] == [7, 9] and sorted(rows[2:]) == [0, 1, 3, 4, 5, 6, 8, 10, 11] for rows in everything)
+    assert everything[0] != everything[1]
+    assert pick_labelled(catalog, np.arange(12), "label", 1, 5).tolist() == [7]
+    assert pick_labelled(catalog, np.arange(8), "label", 1, 5).tolist() == [7]
+
+
+@pytest.mark.parametrize("cell", ["first", "0", "-1", "1.5"])
+def test_an_order_that_is_none_is_refused(cell):
+    with pytest.raises(ScanlearnError, match="no place"):
+        pick_labelled(make(["a", "b"], labelled_order=["1", cell]), np.arange(2), "label", 1, 0)
+
+
 def test_every_class_is_there_and_the_others_in_proportion(catalog):
     codes = catalog.labels("label").codes
     shares = np.bincount(codes[codes >= 0]) / 900

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import re
 
 import numpy as np
 
@@ -12,10 +12,10 @@ from scanlearn.catalog.strata import group_strata
 from scanlearn.catalog.table import Catalog
 from scanlearn.errors import ScanlearnError
 
+ORDER = "labelled_order"  # column of a published split that says which scans are labelled first: 1, 2, 3, ... or blank
 
-def pick_labelled(
-    catalog: Catalog, rows: np.ndarray, target: str | Labels, count: int | Literal["all"], seed: int
-) -> np.ndarray:
+
+def pick_labelled(catalog: Catalog, rows: np.ndarray, target: str | Labels, count: int | str, seed: int) -> np.ndarray:
     """Choose ``count`` of the ``rows`` that have a label in ``target``: int64 (count,) rows.
 
     Every class is there at least once, and the classes come in the proportion of all labelled ``rows``. Within a class
@@ -23,9 +23,12 @@ def pick_labelled(
     and the first ``count`` are returned: 50 scans are the first 50 of the 100. The files' contents (before ``prepare``
     knows them: the ids) and labels decide; neither the order of rows does nor what a store calls them.
 
+    Where a catalogue has the column ``ORDER``, the scans with a number in it come first, in that order, for every seed
+    and whatever classes they show; the others follow as above.
+
     Args:
         target: label column, "mask" for scans that have a mask, or labels of all scans of the catalogue.
-        count: how many, or "all" that are labelled.
+        count: how many, a share of the labelled ones such as "1%" (nested as well), or "all" of them.
 
     Raises:
         ScanlearnError: fewer labelled scans than ``count``, or ``count`` too small to show every class.
@@ -36,14 +39,38 @@ def pick_labelled(
     rows = rows[labels.labelled[rows]]
     if not len(rows):
         raise ScanlearnError(f"None of the scans has a label in {name!r}; choose another column or other scans.")
-    if count != "all" and not 1 <= count <= len(rows):
+    if isinstance(count, str) and count != "all":
+        count = max(round(share_of(count) * len(rows)), 1)
+    if not isinstance(count, str) and not 1 <= count <= len(rows):
         raise ScanlearnError(f"{count} labelled scans were asked for, but {len(rows)} have a label in {name!r}.")
     order, needed = _order(catalog, rows, labels, seed)
-    if count != "all" and count < needed:
+    published = _published_order(catalog, rows)
+    if len(published):
+        order, needed = np.concatenate([published, order[~np.isin(order, published)]]), 1
+    if not isinstance(count, str) and count < needed:
         raise ScanlearnError(
             f"{count} labelled scans cannot show every class of {name!r}; ask for {needed} at least, or for 'all'."
         )
-    return rows[order if count == "all" else order[:count]]
+    return rows[order if isinstance(count, str) else order[:count]]
+
+
+def share_of(text: str) -> float:
+    """ "1%" or "0.5 %" as a share between 0 and 1."""
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", text)
+    if found is None or not 0 < float(found[1]) <= 100:
+        raise ScanlearnError(f"Labelled scans are a number, a share such as 1%, or all, not {text!r}.")
+    return float(found[1]) / 100
+
+
+def _published_order(catalog: Catalog, rows: np.ndarray) -> np.ndarray:
+    """Indices into ``rows`` of those that ``ORDER`` numbers, in its order; none without such a column."""
+    if ORDER not in catalog.table.column_names:
+        return np.zeros(0, np.int64)
+    cells = catalog.array(ORDER, rows).to_pylist()
+    if not all(cell == "" or (cell.isdecimal() and int(cell)) for cell in cells):
+        raise ScanlearnError(f"The column {ORDER!r} holds what is no place: write 1, 2, 3, ... or leave cells blank.")
+    places = np.array([int(cell or 0) for cell in cells], np.int64)
+    return np.argsort(places, kind="stable")[np.count_nonzero(places == 0) :]
 
 
 def _order(catalog: Catalog, rows: np.ndarray, labels: Labels, seed: int) -> tuple[np.ndarray, int]:

@@ -60,6 +60,7 @@ class Rows:
             name is put before them, so that patient 1 of one set is not taken for patient 1 of another. Cells of
             several labels and boxes are written as the catalogue has them.
         splits: for each split of the layout, N cells of "train", "val", "test" or "" (in no part).
+        orders: for splits that say which training scans are labelled first, N cells of 1, 2, 3, ... or "".
         patients_known: False where nobody can tell whose scans they are.
         notes: sentences for the person: what was left out, what this copy lacks. They name no file and no patient.
         mask_names: what the values in the masks are called.
@@ -69,6 +70,7 @@ class Rows:
 
     columns: dict[str, list[Any]]
     splits: dict[str, list[str]] = field(default_factory=dict)
+    orders: dict[str, list[str]] = field(default_factory=dict, kw_only=True)
     patients_known: bool = True
     notes: list[str] = field(default_factory=list)
     mask_names: dict[int, str] = field(default_factory=dict)

@@ -15,6 +15,7 @@ from typing import Any
 
 from scanlearn.catalog.dataset_json import read_dataset_json, view_of
 from scanlearn.catalog.layouts.layout import Layout, Rows, register
+from scanlearn.catalog.layouts.msd_folds import NAME, SPLIT, fold0
 from scanlearn.catalog.layouts.tools import files_in, lacking, must_have, some_names
 from scanlearn.errors import ScanlearnError
 
@@ -75,7 +76,11 @@ def _read(task: Task, root: Path) -> Rows:
         "modality": [task.modality] * len(there),
         "view": [view_of(task.channels)] * len(there),
     }
-    return Rows(columns, {}, task.patients_known, notes, task.mask_names)
+    rows = Rows(columns, {}, task.patients_known, notes, task.mask_names)
+    if task.number == 1:
+        folds = [fold0(name, test) for name, _, test in there]
+        rows.splits[NAME], rows.orders[NAME] = [part for part, _ in folds], [place for _, place in folds]
+    return rows
 
 
 def _entries(content: dict[str, Any], task: Task, root: Path) -> list[tuple[str, str, bool]]:
@@ -112,6 +117,7 @@ for _task in TASKS:
             marks=("imagesTr",),
             knows=partial(_knows, _task),
             read=partial(_read, _task),
+            splits={NAME: SPLIT} if _task.number == 1 else {},
             counts={"images": _task.train + _task.test, "masks": _task.train},
             contained_in=_task.within,
         )
