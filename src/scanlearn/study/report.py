@@ -20,6 +20,7 @@ from scanlearn.study.fewshot_page import fewshot_page
 from scanlearn.study.figures import dots_figure, interval_figure, map_figure, roc_figure
 from scanlearn.study.head import MAIN, key_figures, sentence
 from scanlearn.study.page import Panel, Strip, render, without_paths
+from scanlearn.study.reuse import reuse_panel
 from scanlearn.study.tables import environment_table, metric_table
 from scanlearn.study.words_page import words_page
 from scanlearn.tasks.fewshot.episodes import FILE as EPISODES
@@ -122,6 +123,8 @@ def results_section(facts: Facts, store: Store | None) -> dict[str, Any]:
         rows.append(("mean", test["macro"][figure]))
         picture = interval_figure(rows, name=name, reference=reference)
         content["panels"].insert(0, Panel(f"{name} of each class", picture, "Dots are figures, bars their intervals."))
+    if facts.results.get("feature_reuse"):
+        content["panels"].append(reuse_panel(facts.results["feature_reuse"], facts.init))
     return {"metrics": metric_table(test, patients_known=facts.patients_known), **content}
 
 

@@ -20,6 +20,7 @@ from scanlearn.engine.run_folder import RunFolder, run_of, write_json
 from scanlearn.engine.train import Result, Training, train
 from scanlearn.errors import Interrupted, ScanlearnError, unknown
 from scanlearn.scans.store import Store, open_store
+from scanlearn.tasks.feature_reuse import feature_reuse
 from scanlearn.tasks.frozen import finetune_frozen
 from scanlearn.tasks.kinds import KINDS, MODES, TASKS
 from scanlearn.tasks.trained import save_head
@@ -152,11 +153,11 @@ def _train_and_test(
         raise Interrupted(f"The run was stopped at step {result.steps}; go on with --resume.")
     run = RunFolder(out)
     with run.held(), resumable(run):
-        return _test(result, store, task, column, facts, run)
+        return _test(result, store, task, column, facts, run, init)
 
 
 def _test(
-    result: Result, store: Store, task: str, column: Labels, facts: dict[str, Any], run: RunFolder
+    result: Result, store: Store, task: str, column: Labels, facts: dict[str, Any], run: RunFolder, init: str
 ) -> dict[str, Any]:
     head: Any = result.learner.objectives[task].eval()
     save_head(head.exported(), run.encoder, facts)
@@ -167,6 +168,9 @@ def _test(
     results = {**facts, "steps": result.steps, **tested}
     if result.stopping is not None:
         results["stopping"] = result.stopping
+    if init != "none" and facts["mode"] == "full" and len(store.splits["test"]):
+        rows = np.asarray(store.splits["test"])
+        results["feature_reuse"] = feature_reuse(init, network, store, rows, facts["input_size"])
     write_json(run.results, results)
     return results
 
