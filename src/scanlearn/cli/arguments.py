@@ -8,7 +8,7 @@ from typing import Any
 from scanlearn import __version__
 from scanlearn.cli.data import discover, names, prepare
 from scanlearn.cli.learning import embed, fewshot, finetune, import_weights, predict, pretrain, probe
-from scanlearn.cli.showing import demo, doctor, recipes, report, study
+from scanlearn.cli.showing import demo, doctor, explain, recipes, report, study
 from scanlearn.cli.words import POSITIONAL, TAKES_SETTINGS
 from scanlearn.errors import ScanlearnError, nearest
 
@@ -24,6 +24,7 @@ VERBS: tuple[Callable[..., None], ...] = (
     finetune,
     study,
     predict,
+    explain,
     report,
     recipes,
     doctor,

@@ -106,6 +106,35 @@ def report(run: str, store: str | None = None, open: bool = False) -> None:
         next_command("scanlearn recipes")
 
 
+def explain(
+    run: str,
+    store: str,
+    out: str,
+    classes: list[str] | None = None,
+    part: Literal["train", "val", "test", "all"] = "test",
+    stage: int = -1,
+    threshold: float = 0.5,
+) -> None:
+    """Show where a fine-tuned classifier looks (Grad-CAM), and judge it by boxes that people drew, where there are any.
+
+    Args:
+        run: a fine-tuned classifier.
+        store: what `prepare` wrote.
+        out: the folder to write: results.json, report.html.
+        classes: which classes; by default those that the store has boxes of, without boxes the last one.
+        part: the part of the store whose scans are looked at.
+        stage: which map of the encoder, fine to coarse from 0; -1 is the last.
+        threshold: from which share of its maximum a map counts as hot.
+    """
+    from scanlearn.console import next_command, say
+    from scanlearn.study.explain_page import explain_page
+    from scanlearn.tasks.explain_run import explain as look
+
+    look(run, store, out=out, classes=classes, part=part, stage=stage, threshold=threshold)
+    say(f"Report: {explain_page(out, run, store)}")
+    next_command(f"scanlearn predict {run} NEW_SCANS --out predictions")
+
+
 def recipes(name: str | None = None) -> None:
     """List the methods, or show one as YAML to copy and change.
 

@@ -13,6 +13,7 @@ POSITIONAL: dict[str, tuple[str, ...]] = {
     "finetune": ("store",),
     "study": ("source",),
     "predict": ("run", "input"),
+    "explain": ("run", "store"),
     "report": ("run",),
     "recipes": ("name",),
 }
