@@ -18,9 +18,13 @@ PUBLISHED = {
     "target_lcs": (CUBE, 16, 1e-3, 20, KERAS),
     "target_bms": (CUBE, 16, 1e-3, 30, KERAS),
     "target_dxc": (None, 32, 2e-4, 11, ("plateau", 0.5, 6, 1e-4, 0.0)),
+    "target_chexpert": (None, 32, 2e-4, 11, ("plateau", 0.5, 6, 1e-4, 0.0)),
     "target_pxs": ([224, 224], 32, 1e-3, 20, None),
+    "target_siim": ([224, 224], 32, 1e-3, 20, None),
+    "target_montgomery": ([224, 224], 32, 1e-3, 20, None),
 }
-SEGMENTING = ["target_ncs", "target_lcs", "target_bms", "target_pxs"]
+OF_DIRA = ["target_siim", "target_montgomery"]
+SEGMENTING = ["target_ncs", "target_lcs", "target_bms", "target_pxs", *OF_DIRA]
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -49,6 +53,19 @@ def test_segmentation_targets_learn_one_minus_the_dice_of_the_flattened_batch_wi
     objective = load_recipe(name).objectives["segment"]
     wanted = {"dice": 1.0, "cross_entropy": 0.0, "batch_dice": True, "smooth": 1.0}
     assert wanted.items() <= objective.items()
+
+
+@pytest.mark.parametrize("name", OF_DIRA)
+def test_the_segmentation_targets_of_dira_have_its_network_and_run_200_passes_down_a_cosine(name):
+    recipe = load_recipe(name)
+    assert recipe.network.encoder == {"name": "resnet50", "in_channels": 3}
+    assert recipe.network.decoder == {"name": "unet_blocks"}
+    assert (recipe.schedule.name, recipe.schedule.per_epoch, recipe.epochs) == ("cosine", True, 200)
+
+
+def test_chexpert_judges_five_findings_by_ten_crops_and_smooths_uncertain_ones():
+    how = load_recipe("target_chexpert").classification
+    assert (how.uncertain, how.mean_over, how.crops, how.per) == ("lsr_ones", ["chexpert_tasks"], 10, "scan")
 
 
 def test_nodules_are_classified_through_a_dense_layer_of_1024_and_findings_by_fourteen_outputs_at_224_pixels():
