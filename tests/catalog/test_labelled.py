@@ -29,6 +29,15 @@ def test_smaller_budgets_lie_within_larger_ones(catalog):
         assert pick_labelled(catalog, np.arange(1000), "label", count, 0).tolist() == everything[:count].tolist()
 
 
+def test_shares_of_the_labelled_scans_lie_within_each_other(catalog):
+    everything = pick_labelled(catalog, np.arange(1000), "label", "all", 0).tolist()
+    for share, count in (("1%", round(0.01 * len(everything))), ("10 %", round(0.1 * len(everything))), ("100%", None)):
+        assert pick_labelled(catalog, np.arange(1000), "label", share, 0).tolist() == everything[:count]
+    for wrong in ("0%", "101%", "half", "%"):
+        with pytest.raises(ScanlearnError, match="a share such as 1%"):
+            pick_labelled(catalog, np.arange(1000), "label", wrong, 0)
+
+
 def test_a_published_order_is_followed_by_every_seed_before_all_other_scans():
     places = [""] * 12
     for place, row in enumerate((7, 2, 9), 1):

@@ -1,10 +1,8 @@
-import json
-
 import numpy as np
 import pytest
 
 from scanlearn.catalog.groups import patient_groups, random_keys
-from scanlearn.catalog.splits import assert_disjoint, load_splits, make_splits, save_splits
+from scanlearn.catalog.splits import assert_disjoint, make_splits
 from scanlearn.catalog.table import SPLITS, Catalog
 from scanlearn.errors import ScanlearnError
 
@@ -202,29 +200,6 @@ def test_assert_disjoint_finds_one_file_under_two_patients():
     with pytest.raises(ScanlearnError, match="'train' and 'test' share 1 identical file under different patients"):
         assert_disjoint(catalog, {"train": np.arange(40), "test": np.arange(40, 60)})
     assert_disjoint(catalog, {"train": np.arange(4, 40), "test": np.arange(40, 60), "none": np.zeros(0, np.int64)})
-
-
-def test_saved_splits_are_found_again_in_any_order_of_rows(tmp_path):
-    catalog = make()
-    parts = make_splits(catalog, seed=7)
-    save_splits(tmp_path / "run" / "splits.json", catalog, parts, seed=7, target="sick", how="by patient")
-    mixed = catalog.take(np.random.default_rng(0).permutation(len(catalog)))
-    assert named(mixed, load_splits(tmp_path / "run" / "splits.json", mixed)) == named(catalog, parts)
-    text = json.loads((tmp_path / "run" / "splits.json").read_text())
-    assert text["seed"] == 7 and text["made"] == {"target": "sick", "how": "by patient"}
-    assert text["patients"] == {"train": 105, "val": 15, "test": 30} and "p001" not in json.dumps(text)
-
-
-def test_splits_of_another_catalogue_or_file_are_refused(tmp_path):
-    catalog = make()
-    save_splits(tmp_path / "splits.json", catalog, {"train": np.arange(5)}, seed=0)
-    with pytest.raises(ScanlearnError, match="5 of 5 scans are not in the catalogue"):
-        load_splits(tmp_path / "splits.json", Catalog.from_columns({"scan_id": ["x"]}))
-    with pytest.raises(ScanlearnError, match="There is no split"):
-        load_splits(tmp_path / "none.json", catalog)
-    (tmp_path / "splits.json").write_text("[]")
-    with pytest.raises(ScanlearnError, match="not a split that scanlearn wrote"):
-        load_splits(tmp_path / "splits.json", catalog)
 
 
 def test_a_large_catalogue_is_divided_without_loops_over_scans():

@@ -44,7 +44,7 @@ def test_what_two_parts_share_is_counted(store, run):
 
 def test_a_record_names_no_label_of_a_scan_and_no_file(store, run):
     write_record(run, store, {"train": np.arange(24)}, seed=0)
-    assert read_record(run).table.column_names == ["row", "patient_id", "sha256"]
+    assert read_record(run).table.column_names == ["row", "patient_id", "sha256", "print"]
 
 
 def test_a_run_without_a_record_has_none_and_a_damaged_one_is_refused(store, run):
@@ -91,7 +91,7 @@ def test_the_record_of_many_rows_is_a_fraction_of_their_catalogue(store, run, tm
         patients_known=True,
     )
     folder = tmp_path / "large"
-    shutil.copytree(store.path, folder)
+    shutil.copytree(store.path, folder, ignore=shutil.ignore_patterns("looks.arrow", "alike.arrow"))
     catalog.save_mapped(folder / "catalog.arrow")
     (folder / "store.json").write_text(json.dumps({**store.info, "scans": count}))
     large = type(store)(folder)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from itertools import combinations
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
@@ -20,7 +17,7 @@ from scanlearn.catalog.table import SPLITS, Catalog
 from scanlearn.console import say, warn
 from scanlearn.errors import ScanlearnError
 
-__all__ = ["assert_disjoint", "load_splits", "make_splits", "pick_labelled", "save_splits"]
+__all__ = ["assert_disjoint", "make_splits", "pick_labelled"]
 
 
 def make_splits(
@@ -81,34 +78,6 @@ def assert_disjoint(catalog: Catalog, parts: Mapping[str, np.ndarray]) -> None:
                 f"The parts {a!r} and {b!r} share {_count(equal, 'identical file')} under different patients; take the "
                 "copies out, or leave the split out and let scanlearn keep such patients together."
             )
-
-
-def save_splits(path: str | Path, catalog: Catalog, parts: Mapping[str, np.ndarray], *, seed: int, **made: Any) -> None:
-    """Write the parts as lists of scan ids (JSON), with the seed and whatever else tells how they were ``made``."""
-    patients = {name: catalog.count_patients(rows) for name, rows in parts.items()}
-    text = {
-        "version": 1,
-        "seed": seed,
-        "made": made,
-        "patients_known": catalog.patients_known,
-        "patients": patients,
-        "parts": {name: catalog.array("scan_id", rows).to_pylist() for name, rows in parts.items()},
-    }
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(text, indent=1) + "\n", encoding="utf-8")
-
-
-def load_splits(path: str | Path, catalog: Catalog) -> dict[str, np.ndarray]:
-    """Read what ``save_splits`` wrote, as int64 rows of this catalogue; scans that it lacks are refused."""
-    path = Path(path)
-    if not path.is_file():
-        raise ScanlearnError(f"There is no split {path}; `scanlearn prepare` makes one.")
-    try:
-        parts = json.loads(path.read_text(encoding="utf-8"))["parts"]
-        return {str(name): catalog.rows_of([str(scan) for scan in scans]) for name, scans in parts.items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ScanlearnError(f"{path} is not a split that scanlearn wrote; make it again.") from error
 
 
 def _checked(fractions: Sequence[float]) -> np.ndarray:

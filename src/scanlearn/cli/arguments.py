@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from scanlearn import __version__
+from scanlearn.cli.catalog import catalog
 from scanlearn.cli.data import discover, names, prepare
 from scanlearn.cli.learning import embed, fewshot, finetune, import_weights, predict, pretrain, probe
 from scanlearn.cli.showing import demo, doctor, explain, recipes, report, study
@@ -14,6 +15,7 @@ from scanlearn.errors import ScanlearnError, nearest
 
 VERBS: tuple[Callable[..., None], ...] = (
     prepare,
+    catalog,
     names,
     discover,
     pretrain,
@@ -37,6 +39,7 @@ The way:  prepare -> pretrain -> probe -> finetune -> study -> predict -> report
 
   scanlearn demo                                                    see it work on a real brain
   scanlearn prepare scans/ --out stores/chest                       any folder, table or .npz of scans
+  scanlearn catalog check stores/chest other/scans                  the same patients, files or pictures in two places?
   scanlearn pretrain stores/chest --recipe moco_v2_small --out runs/moco
   scanlearn discover stores/chest --out words                       places that recur, for Semantic Genesis
   scanlearn finetune stores/chest --task classify --target finding --labels 100 --init runs/moco --out runs/moco-100
@@ -135,6 +138,9 @@ def _add_parameter(sub: Any, verb: Callable[..., None], name: str, parameter: An
     option = "--" + name.replace("_", "-")
     kind, text = typing.get_type_hints(verb)[name], _help_of(verb, option[2:])
     if name in POSITIONAL.get(verb.__name__, ()):
+        if kind == list[str]:
+            sub.add_argument(name, help=text, nargs="+", type=str)
+            return
         optional = {"nargs": "?", "default": None} if parameter.default is None else {}
         sub.add_argument(name, help=text, **({"type": kind} if not optional else {}), **optional)
     elif kind is bool:

@@ -56,7 +56,7 @@ def prepare(
         mask: column with the path of the segmentation mask (guessed from the usual names).
         layout: the public data set that the folder holds (covid_ct, ...), where it is not recognised; none for a plain folder.
         boxes: a table of boxes around findings (patientId,x,y,width,height) for `finetune --task detect`.
-        split: a published split of that data set by name; none for a random one.
+        split: a published split of that data set by name, none for a random one, or a file that `catalog split` wrote.
         also: other sources for the same store, each a data set of its own; patient, mask, layout, split, boxes are of the first.
         slices: take volumes apart into 2D scans, each volume decoded once; 2D scans stay as they are.
         slice-every: each n-th slice.

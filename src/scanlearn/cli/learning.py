@@ -252,7 +252,7 @@ def finetune(
         out: the run folder to write.
         target: classify: the label column.
         classes: only these classes of it, e.g. --classes '[bacteria, virus]'; the last one counts as positive.
-        labels: how many labelled scans may be used, a number or all.
+        labels: how many labelled scans may be used: a number, a share such as 1% (inside the 10%), or all.
         mode: full trains everything; linear trains a head on the frozen encoder; frozen fits a logistic regression.
         like: with --init none, the run whose architecture and input size the from-scratch twin takes.
         recipe: settings by name or YAML (finetune_classify, finetune_segment or finetune_detect by default).
@@ -307,7 +307,7 @@ def finetune(
 
 def _count(text: str) -> int:
     if not text.isdigit() or int(text) == 0:
-        raise ScanlearnError(f"--labels takes a number of labelled scans or all, not {text!r}.")
+        raise ScanlearnError(f"--labels takes a number of labelled scans, a share such as 1%, or all, not {text!r}.")
     return int(text)
 
 

@@ -3,6 +3,7 @@
 TAKES_SETTINGS = ("pretrain", "finetune", "study")
 POSITIONAL: dict[str, tuple[str, ...]] = {
     "prepare": ("source",),
+    "catalog": ("what", "sources"),
     "names": ("store",),
     "discover": ("store",),
     "pretrain": ("store",),

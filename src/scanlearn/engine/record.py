@@ -1,13 +1,14 @@
 """What a run keeps of its data: which rows of which store are in which part, whose they are, and what is in them.
 
 RUN/record.json says it in numbers. RUN/record.arrow has a row for each scan of the run: its row in the store, the
-patient as the store names them, and the sha256 of its files. With it a later run, or a reader, can tell whether somebody
-was seen before, though the store be gone; nothing in it leads to a file or a label.
+patient as the store names them, the sha256 of its files, and the hash of its look where the store keeps looks. With it
+a later run, or a reader, can tell whether somebody was seen before, though the store be gone; nothing in it leads to a
+file or a label. What the guard against leaks looked for stands there too (``engine.leaks``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -17,15 +18,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from scanlearn.catalog.containment import datasets_of
 from scanlearn.catalog.labels import labels_of
-from scanlearn.catalog.mapped import WORDS, check_words, codes_of, numbers, open_mapped, present, write_mapped
+from scanlearn.catalog.mapped import WORDS, check_words, codes_of, damaged, numbers, open_mapped, present, write_mapped
 from scanlearn.catalog.table import Catalog
 from scanlearn.engine.run_folder import RunFolder, write_json
 from scanlearn.errors import ScanlearnError
 from scanlearn.files import read_json, replacing
+from scanlearn.scans.fingerprints import kept_looks
 from scanlearn.scans.store import Store
 
-DIGEST = pa.binary(32)
+DIGEST = PRINT = pa.binary(32)
 TYPES = {"row": pa.int32(), "patient_id": WORDS, "sha256": DIGEST}
 MOST_CLASSES = 50
 _BLOCK = 1 << 16
@@ -44,6 +47,9 @@ class Record:
     classes: dict[str, list[str]]  # of each label column of the store that has few
     parts: dict[str, slice]
     table: pa.Table
+    datasets: frozenset[str] = frozenset()  # public ones that the scans come from, as far as that is known
+    done: tuple[str, ...] = ()  # what was looked for before the run began, in sentences
+    open: tuple[str, ...] = ()  # and what could not be
 
     def rows(self, part: str) -> np.ndarray:
         """int64 (n,): the rows of the store."""
@@ -60,6 +66,13 @@ class Record:
         where = self.parts[part]
         return pc.unique(self.table["sha256"].chunk(0).slice(where.start, where.stop - where.start))
 
+    def prints(self, part: str) -> np.ndarray | None:
+        """uint8 (n, 32): the hashes of the looks of a part, None where the store kept no looks."""
+        if "print" not in self.table.column_names:
+            return None
+        column = self.table["print"].chunk(0)
+        return np.frombuffer(column.buffers()[1], np.uint8, len(column) * 32).reshape(-1, 32)[self.parts[part]]
+
     def shared(self) -> tuple[int, int]:
         """(patients, identical files) that any two of the parts share; both are 0 where nothing leaks."""
         found = [0, 0]
@@ -74,11 +87,21 @@ def common(a: pa.Array, b: pa.Array) -> int:
     return int(pc.sum(pc.is_in(a, value_set=b)).as_py() or 0)
 
 
-def write_record(run: RunFolder, store: Store, parts: Mapping[str, np.ndarray], seed: int) -> None:
-    """Write which rows of the store are in which part of the run."""
+def write_record(
+    run: RunFolder,
+    store: Store,
+    parts: Mapping[str, np.ndarray],
+    seed: int,
+    checked: Mapping[str, Sequence[str]] | None = None,
+) -> None:
+    """Write which rows of the store are in which part of the run, and what was ``checked`` ("done" and "open")."""
     catalog = store.open_catalog()  # its own mapping: the digests of a million files leave memory with it
     rows = np.concatenate([np.zeros(0, np.int64), *parts.values()])
     columns = {"row": pa.array(rows, pa.int32()), "patient_id": _words(catalog, rows), "sha256": digests(catalog, rows)}
+    looks = kept_looks(store)
+    if looks is not None:
+        prints = pa.py_buffer(np.ascontiguousarray(looks.prints[rows]))
+        columns["print"] = pa.FixedSizeBinaryArray.from_buffers(PRINT, len(rows), [None, prints])
     classes = {}
     for name in catalog.label_columns:
         labels = labels_of(catalog.words(name), name)
@@ -88,7 +111,9 @@ def write_record(run: RunFolder, store: Store, parts: Mapping[str, np.ndarray], 
         write_mapped(temporary, columns)
     sizes = {name: {"scans": len(at), "patients": catalog.count_patients(at)} for name, at in parts.items()}
     facts = {"version": 1, "store": store.info["key"], "name": store.path.name, "seed": seed}
-    write_json(_facts(run), {**facts, "patients_known": catalog.patients_known, "parts": sizes, "classes": classes})
+    facts |= {"patients_known": catalog.patients_known, "parts": sizes, "classes": classes}
+    facts["datasets"] = sorted(datasets_of(catalog, store.info["settings"].get("origin", {})))
+    write_json(_facts(run), {**facts, "checked": {"done": [], "open": [], **(checked or {})}})
     pa.default_memory_pool().release_unused()  # a million digests are not needed again
 
 
@@ -105,12 +130,17 @@ def read_record(run: RunFolder) -> Record | None:
         classes = {name: [str(word) for word in words] for name, words in facts["classes"].items()}
         told: dict[str, Any] = {"store": str(facts["store"]), "name": str(facts["name"]), "seed": _whole(facts["seed"])}
         told["patients_known"] = bool(facts["patients_known"])
+        told["datasets"] = frozenset(map(str, facts.get("datasets", ())))  # records of before lack the rest
+        checked = facts.get("checked", {})
+        told |= {name: tuple(map(str, checked.get(name, ()))) for name in ("done", "open")}
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ScanlearnError(
             f"The {_facts(run).name} of {run.path.name} is damaged: it was changed by hand."
         ) from error
     table = open_mapped(_table(run), TYPES, start)
     check_words(table["patient_id"].chunk(0))
+    if "print" in table.column_names and table.schema.field("print").type != PRINT:
+        raise damaged(_table(run), "holds hashes that are none")
     return Record(**told, classes=classes, parts=parts, table=table)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,12 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from scanlearn.catalog.splits import assert_disjoint
 from scanlearn.console import say, warn
 from scanlearn.engine.balance import measures
 from scanlearn.engine.batches import TIMEOUT, Batches, Unreadable
 from scanlearn.engine.checkpoint import checkpoints, load_latest, save_checkpoint
 from scanlearn.engine.device import per_rank, reshard, start_fabric, to_memory_format, unsharded
+from scanlearn.engine.leaks import Checked, keep_apart
 from scanlearn.engine.learner import Learner, build_learner, usable
 from scanlearn.engine.monitor import Monitor
 from scanlearn.engine.opponents import clip_gradients
@@ -62,6 +62,7 @@ class Training:
     episodes: EpisodeWalk | None = None  # over ``rows``; batches are then its episodes
     parts: dict[str, np.ndarray] = field(default_factory=dict)  # all parts in play, checked to share no patient
     notes: dict[str, Any] = field(default_factory=dict)  # for encoder.json and the report
+    checked: Checked = field(default_factory=Checked)  # what was looked for among earlier runs, for the record
 
 
 @dataclass
@@ -113,7 +114,7 @@ def train(
             go on.
     """
     refuse_no_figure(recipe, validate, strategy)
-    assert_disjoint(store.catalog, training.parts)
+    training.checked.add(keep_apart(store, training.parts))
     fabric = start_fabric(recipe.precision, strategy, unused_parameters(recipe))
     run = RunFolder(out)
     if fabric.is_global_zero:
@@ -285,7 +286,7 @@ def _train(
 def write_facts(run: RunFolder, recipe: Recipe, store: Store, training: Training, facts: dict[str, Any]) -> None:
     """The record of the data, environment.json and, last, recipe.yaml, which makes the folder that of a run."""
     try:
-        write_record(run, store, training.parts, facts["seed"])
+        write_record(run, store, training.parts, facts["seed"], asdict(training.checked))
         if training.words is not None:
             copy_words(training.words, run.words)
     except OSError as error:

@@ -27,6 +27,7 @@ from scanlearn.scans.fingerprints import keep_looks
 from scanlearn.scans.finish import finish
 from scanlearn.scans.formats.limits import byte_limit
 from scanlearn.scans.geometry import FITS
+from scanlearn.scans.given_split import in_split
 from scanlearn.scans.intensity import check_window
 from scanlearn.scans.journal import Journal
 from scanlearn.scans.part import Part, hold, look_after
@@ -97,7 +98,8 @@ def prepare(  # type: ignore[misc]  # the options of both overloads are these
         patient, mask, image: names of columns (or arrays of an .npz), where they are not the usual ones.
         layout: the public data set that the folder holds, by name, where it is not to be recognised; "none" for a plain
             folder.
-        split: a published split of that data set, by name; "none" for a random one.
+        split: a published split of that data set, by name; "none" for a random one; or a file (.json) that
+            ``scanlearn catalog split`` wrote here or elsewhere: scans that it does not name are left out.
         boxes: table of boxes around findings in pixels of the image files, a row for each; see ``catalog.boxes``.
         also: other sources for the same store, each a data set of its own in the column ``dataset`` (``catalog.union``);
             patient, mask, image, layout, split and boxes are about the first.
@@ -129,7 +131,9 @@ def prepare(  # type: ignore[misc]  # the options of both overloads are these
     if slicing is not None:
         settings["slices"] = slicing.settings()
     limit = settings["max_scan_bytes"]
-    reader = source_of(source, patient=patient, mask=mask, image=image, layout=layout, split=split, limit_bytes=limit)
+    file = split if split is not None and split.endswith(".json") else None
+    named = {"layout": layout, "split": split if file is None else "none"}
+    reader = source_of(source, patient=patient, mask=mask, image=image, **named, limit_bytes=limit)
     if boxes is not None:
         if not isinstance(reader, FileSource):
             raise ScanlearnError(
@@ -138,6 +142,8 @@ def prepare(  # type: ignore[misc]  # the options of both overloads are these
         reader = FileSource(with_boxes(reader.catalog, boxes), limit)
     if also:
         reader = union_of(reader, also, settings["seed"])
+    if file is not None:
+        reader, settings["split_file"] = in_split(reader, file)
     if origin := origin_of(reader.catalog.table):
         settings["origin"] = origin
     if target is not None and (slicing is None or target != slicing.label):

@@ -49,7 +49,7 @@ class Cell:
     @property
     def name(self) -> str:
         """Unique in the study."""
-        return f"{self.method}-{self.labels}-seed{self.seed}"
+        return f"{self.method}-{str(self.labels).replace('%', 'percent')}-seed{self.seed}"
 
 
 @dataclass(frozen=True)

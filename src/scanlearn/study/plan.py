@@ -23,6 +23,7 @@ from typing import Any
 
 import yaml
 
+from scanlearn.catalog.labelled import share_of
 from scanlearn.engine.recipe import parse_settings
 from scanlearn.engine.recipe_file import read_yaml, recipe_names
 from scanlearn.errors import ScanlearnError, unknown
@@ -68,7 +69,7 @@ class StudyPlan:
     store: str
     task: str  # classify | segment | detect
     methods: dict[str, Any]  # name -> Method, or None: scratch, or the recipe of that name
-    labels: list[Any] = field(default_factory=lambda: ["all"])  # numbers of labelled scans, or all
+    labels: list[Any] = field(default_factory=lambda: ["all"])  # numbers of labelled scans, shares (1%), or all
     target: str | None = None  # classify: the label column
     classes: list[str] | None = None  # classify: only these classes, the last one is positive
     seeds: int = 5  # fine-tunings of each method and label count: choice of labels, new weights, order
@@ -185,12 +186,14 @@ def _check(plan: StudyPlan) -> None:
 def _labels(value: Any) -> int | str:
     if value == "all":
         return "all"
+    if isinstance(value, str) and value.endswith("%"):
+        return f"{100 * share_of(value):g}%"
     try:
         count = int(value)
     except (TypeError, ValueError):
         count = 0
     if count < 1:
-        raise ScanlearnError(f"labels takes whole numbers above 0 and 'all', not {value!r}.")
+        raise ScanlearnError(f"labels takes whole numbers above 0, shares such as 1%, and 'all', not {value!r}.")
     return count
 
 

@@ -6,15 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 
 from scanlearn.catalog.labels import Labels
 from scanlearn.catalog.splits import pick_labelled
-from scanlearn.console import say, warn
+from scanlearn.console import say
+from scanlearn.engine.leaks import Checked, not_seen
 from scanlearn.engine.recipe import Recipe, override, parse_recipe, recipe_dict, with_base
-from scanlearn.engine.record import common, digests, read_record
 from scanlearn.engine.resume import resumable
 from scanlearn.engine.run_folder import RunFolder, run_of, write_json
 from scanlearn.engine.train import Result, Training, train
@@ -56,7 +54,7 @@ def finetune(
         target: classify: the label column.
         classes: only these classes of the column, in this order; scans of other classes count as unlabelled, or, where
             a scan may have several labels, as having none of these.
-        labels: number of labelled training scans to use, or "all".
+        labels: labelled training scans to use: a number, a share such as "1%", or "all".
         mode: full (everything trains) | linear (head on the frozen encoder) | frozen (logistic regression on features).
         recipe: another recipe than finetune_classify, finetune_segment or finetune_detect.
         seed: chooses the labelled scans, new weights and everything drawn.
@@ -109,12 +107,12 @@ def finetune(
     say(
         f"{task}: {facts['labelled_scans']} labelled scans of {facts['labelled_patients']} patients, from {facts['init']}."
     )
-    check_not_seen(init, store)
+    checked = not_seen(init, store)
     if mode == "frozen":
-        results = finetune_frozen(store, init, column, taught, rows, Path(out), facts, plan)
+        results = finetune_frozen(store, init, column, taught, rows, Path(out), facts, plan, checked)
     else:
         results = _train_and_test(
-            store, task, column, taught, rows, plan, Path(out), facts, init, seed, resume, workers
+            store, task, column, taught, rows, plan, Path(out), facts, init, seed, resume, workers, checked
         )
     show(results)
     return results
@@ -133,6 +131,7 @@ def _train_and_test(
     seed: int,
     resume: bool,
     workers: int,
+    checked: Checked,
 ) -> dict[str, Any]:
     walked = KINDS[task].beside(store, plan, rows)
     training = Training(
@@ -144,6 +143,7 @@ def _train_and_test(
             "test": np.asarray(store.splits["test"]),
         },
         notes={"task": task, "init": facts["init"]},
+        checked=checked,
     )
     weights = None if init == "none" else init
     validate = validation_figure(task, store, taught, facts["input_size"]) if plan.stopping.every else None
@@ -249,47 +249,15 @@ def set_size(data: dict[str, Any], size: Any, spatial_dims: int, whole: bool) ->
 
 def how_split(store: Store) -> str:
     """Who divided the scans: a published split by its name, the column of the source, or chance."""
-    origin = store.info.get("origin") or {}
+    origin = store.info["settings"].get("origin", {})
     if origin.get("split"):
         whose = "official" if origin.get("official") else "in wide use, not official"
         return f"{origin['split']} of {origin['layout']} ({whose})"
+    if store.info["settings"].get("split_file"):
+        return f"of a file (sha256 {store.info['settings']['split_file'][:12]})"
     if any(store.catalog.words("split").to_pylist()):
         return "given by the source"
     return f"random by patient (seed {store.info['splits']['seed']})"
-
-
-def check_not_seen(init: str, store: Store) -> None:
-    """Refuse to test on patients, or on files, that the weights were pre-trained on.
-
-    A run keeps a record of its data. Identical files (sha256) are always looked for. Patients have the same pseudonym
-    in all stores of one user; but in another store an equal name, "1" say, may be another person: then it is only said.
-    """
-    if init == "none":
-        return
-    run = RunFolder(run_of(init))
-    record = read_record(run)
-    if record is None:
-        warn(
-            f"{run.path.name} has no record of what it was trained on, so nobody can say whether it saw the test part."
-        )
-        return
-    if "pre-training" not in record.parts:
-        return
-    rows = np.asarray(store.splits["test"])
-    tested = np.unique(store.catalog.codes("patient_id")[rows])
-    patients = common(store.catalog.words("patient_id").take(pa.array(tested)), record.patients("pre-training"))
-    files = common(pc.unique(digests(store.catalog, rows)), record.files("pre-training"))
-    if record.store != store.info["key"]:
-        told = "patients could not be compared"
-        if record.patients_known and store.catalog.patients_known:
-            told = f"{patients} patients of the test part have a name that occurs there too"
-        warn(f"the weights come from another store: identical files were looked for; {told}.")
-        patients = 0
-    if patients or files:
-        raise ScanlearnError(
-            f"{patients} patients and {files} files of the test part were in the pre-training of {run.path.name}, so "
-            "its test would be worthless: pre-train with --part train."
-        )
 
 
 def show(results: dict[str, Any]) -> None:

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from scanlearn.catalog.labels import Labels
-from scanlearn.catalog.splits import assert_disjoint
 from scanlearn.console import say
 from scanlearn.engine.device import start_fabric
+from scanlearn.engine.leaks import Checked, keep_apart
 from scanlearn.engine.recipe import Recipe
 from scanlearn.engine.resume import facts_of
 from scanlearn.engine.run_folder import RunFolder, write_json
@@ -33,6 +33,7 @@ def finetune_frozen(
     out: Path,
     facts: dict[str, Any],
     plan: Recipe,
+    checked: Checked,
 ) -> dict[str, Any]:
     """Fit on the labelled rows, test on the test part. The head is stored as a linear layer on the raw features.
 
@@ -43,8 +44,8 @@ def finetune_frozen(
     if facts["crops"] > 1 or plan.objectives["classify"]["three_way"]:
         raise ScanlearnError("mode frozen fits yes and no on whole scans: use --crops 1 and no policy multiclass.")
     parts = labelled_parts(store, column)
-    training = Training(rows=rows, labels=column.codes, parts={"fine-tuning": rows, **parts})
-    assert_disjoint(store.catalog, training.parts)
+    training = Training(rows=rows, labels=column.codes, parts={"fine-tuning": rows, **parts}, checked=checked)
+    checked.add(keep_apart(store, training.parts))
     run = RunFolder(out)
     run.create(resume=False)
     with run.held():

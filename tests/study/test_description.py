@@ -1,0 +1,54 @@
+import csv
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from scanlearn.cli import main
+from scanlearn.scans.prepare import prepare
+from scanlearn.study.description import SHEET, describe
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """12 images of 6 patients with a split, a view and several findings; one is no picture."""
+    folder = tmp_path_factory.mktemp("data") / "chest"
+    folder.mkdir()
+    with (folder / "labels.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["image", "patient", "split", "view", "findings", "age"])
+        for n in range(12):
+            Image.fromarray(np.random.default_rng(n).integers(0, 256, (20, 20), np.uint8)).save(
+                folder / f"s{n:02d}.png"
+            )
+            part = "train" if n < 8 else "test"
+            findings = "Effusion|Edema" if n < 3 else "none" if n < 6 else "Effusion"
+            table.writerow([f"s{n:02d}.png", f"anna{n // 2}", part, "PA" if n % 3 else "AP", findings, 40 + n])
+    return folder
+
+
+def numbers_of(text, word):
+    return next(line[len(word) :].split() for line in text.splitlines() if line.startswith(f"{word} "))
+
+
+def test_counts_by_part_label_view_and_patient_of_a_folder_and_of_its_store(source, tmp_path):
+    store = prepare(source, tmp_path / "store", workers=0).path
+    for place in (source, store):
+        text, page = describe(place, tmp_path / f"{place.name}.html")
+        assert text.splitlines()[0].endswith("12 scans, 6 patients")
+        assert numbers_of(text, "scans")[0] == "12" and numbers_of(text, "patients")[0] == "6"
+        html = page.read_text()
+        assert html.count("<img") == 6 < SHEET  # one of each patient
+        assert "Effusion" in html and "anna" not in html + text and "s00" not in html + text and str(source) not in html
+    text, _ = describe(source, tmp_path / "again.html")
+    assert numbers_of(text, "scans") == ["12", "8", "4"] and numbers_of(text, "patients") == ["6", "4", "2"]
+    assert numbers_of(text, "Effusion") == ["9", "5", "4"] and numbers_of(text, "Edema") == ["3", "3", "0"]
+    assert numbers_of(text, "none of these") == ["3", "3", "0"] and numbers_of(text, "AP") == ["4", "3", "1"]
+
+
+def test_the_verb_prints_the_counts_and_takes_one_source(source, tmp_path, capsys):
+    assert main(["catalog", "describe", str(source), "--out", str(tmp_path / "page.html")]) == 0
+    assert "12 scans, 6 patients" in capsys.readouterr().out and (tmp_path / "page.html").is_file()
+    assert main(["catalog", "describe", str(source), str(source)]) == 2
+    assert "one source at a time" in capsys.readouterr().err
+    assert main(["catalog", "look", str(source)]) == 2
