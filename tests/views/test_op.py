@@ -33,6 +33,7 @@ CASES = {
     "quarter_turns": [({}, OWN), ({"mirror": False, "p": 0.5}, OWN)],
     "random_crop": [({"size": 9}, 9)],
     "random_resized_crop": [({"size": 14}, 14), ({"size": 40, "scale": [0.1, 0.2], "antialias": False}, 40)],
+    "random_scale": [({}, OWN), ({"low": 0.5, "high": 2.0, "fill": 0.3, "p": 0.5}, OWN)],
     "repeat_channels": [({"channels": 3}, OWN)],
     "resize": [({"size": 11}, 11), ({"size": 33, "antialias": False}, 33)],
     "rotate": [({}, OWN), ({"degrees": 90, "interpolation": "nearest", "fill": 0.3, "p": 0.5}, OWN)],
@@ -126,7 +127,7 @@ def test_thin_images_do_not_break_an_op(name, spatial):
     assert VIEWS.build(name, CASES[name][0][0])(x, Draws.for_step(0, 0, range(4))).isfinite().all()
 
 
-@pytest.mark.parametrize("name", ["elastic", "flip", "labelled_turns", "quarter_turns", "swap_patches"])
+@pytest.mark.parametrize("name", ["elastic", "flip", "labelled_turns", "quarter_turns", "random_scale", "swap_patches"])
 @pytest.mark.parametrize("dims", [2, 3])
 def test_a_mask_follows_an_op_that_moves_the_image(name, dims):
     # A square picture, itself the mask: what the op makes of it, cut at a half, is where the mask has to be.
@@ -183,6 +184,7 @@ def test_one_of_respects_the_probability_of_the_chosen_op():
         ({"in_paint": {"side": [0.5, 10]}}, "two shares of the axis below 1, low first, not .0.5, 10."),
         ({"out_paint": {"removed": [5]}}, "removed is written as two voxel counts"),
         ({"local_shuffle": {"windows": "many"}}, "or 'density'"),
+        ({"random_scale": {"low": 1.2}}, "factors from 0.1 to 10, not 1.2 and 1.1"),
         ({"rotate": {"interpolation": "cubic"}}, "linear or nearest"),
         ({"gaussian_blur": {"sigma": [2.0, 1.0]}}, "low first"),
         ({"normalise": {"mean": 0.5}}, "both mean and std"),

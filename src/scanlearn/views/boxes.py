@@ -1,4 +1,4 @@
-"""Boxes that follow their image through the ops that move it without bending it: flips, turns, crops, resizing."""
+"""Boxes that follow their image through the ops that move it without bending it: flips, turns, crops, resizing, scale."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from scanlearn.errors import ScanlearnError
 from scanlearn.views.crop import CentreCrop, RandomCrop, RandomResizedCrop, Resize, full_size
 from scanlearn.views.geometry import Flip, LabelledTurns, QuarterTurns
 from scanlearn.views.op import Op, Params
+from scanlearn.views.scale import RandomScale
 
 Corners = tuple[Tensor, Tensor]  # low and high corner of each box, (N, M, dims)
 
@@ -37,7 +38,7 @@ def move_boxes(boxes: Tensor, op: Op, params: Params, shape: Sequence[int], leas
     move = MOVES.get(type(op))
     if move is None:
         raise ScanlearnError(
-            f"Boxes cannot follow {type(op).__name__}: use flip, quarter_turns, labelled_turns, crops or resize to "
+            f"Boxes cannot follow {type(op).__name__}: use flip, quarter_turns, labelled_turns, crops, resize or random_scale to "
             "move images that have boxes."
         )
     chosen = params.get("chosen")
@@ -120,6 +121,12 @@ def _resized_crop(op: RandomResizedCrop, params: Params, corners: Corners, spati
     return _cut(corners, params["start"], params["side"], size)
 
 
+def _scaled(op: RandomScale, params: Params, corners: Corners, spatial: Tensor) -> tuple[Corners, Tensor]:
+    middle, factor = spatial / 2, params["factor"][:, None, None]
+    low, high = (middle + (corner - middle) * factor for corner in corners)
+    return (low, high), spatial
+
+
 MOVES: dict[type[Op], Callable[..., tuple[Corners, Tensor]]] = {
     Flip: _flip,
     QuarterTurns: _quarter_turns,
@@ -128,4 +135,5 @@ MOVES: dict[type[Op], Callable[..., tuple[Corners, Tensor]]] = {
     CentreCrop: _crop,
     RandomCrop: _crop,
     RandomResizedCrop: _resized_crop,
+    RandomScale: _scaled,
 }

@@ -26,6 +26,7 @@ VIEWS = Registry(
     (
         "scanlearn.views.crop",
         "scanlearn.views.geometry",
+        "scanlearn.views.scale",
         "scanlearn.views.intensity",
         "scanlearn.views.colour",
         "scanlearn.views.curve",
@@ -119,7 +120,9 @@ def move_labels(mask: Tensor, op: Op, params: Params) -> Tensor:
     if isinstance(op, OneOf):
         raise ScanlearnError("A mask cannot follow one_of with ops that move the image; write those ops one by one.")
     shares = F.one_hot(mask[:, 0].long(), int(mask.max()) + 1).movedim(-1, 1).float()
-    return op.replay(shares, params).argmax(dim=1, keepdim=True).to(mask.dtype)
+    moved = op.replay(shares, params)
+    moved[:, 0] += (1 - moved.sum(dim=1)).clamp(min=0)  # the share from outside
+    return moved.argmax(dim=1, keepdim=True).to(mask.dtype)
 
 
 def build_op(spec: str | Mapping[str, Any]) -> Op:
