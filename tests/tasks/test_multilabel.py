@@ -98,16 +98,18 @@ def test_self_training_changes_uncertain_targets_only_and_takes_the_probabilitie
 
     asked = []
 
-    def first_pass(policies):
-        asked.append(policies)
-        tuned(store, tmp_path / "first", uncertain=policies)
+    def again(name, changed):
+        asked.append((name, changed))
+        tuned(store, tmp_path / "first", uncertain=changed["classification.uncertain"])
         return tmp_path / "first"
 
     opened = open_store(store)
     column = opened.catalog.labels("findings")
     plan = load_recipe("finetune_classify", {"classification.uncertain": {"left": "self_trained", "top": "zeros"}})
-    truth, taught = taught_labels(opened, "findings", column, plan, 0, first_pass)
-    assert asked == [{"left": "ignore", "top": "zeros"}] and truth is column
+    truth, taught = taught_labels(opened, "findings", column, plan, 0, again)
+    assert (
+        asked == [("first_pass", {"classification.uncertain": {"left": "ignore", "top": "zeros"}})] and truth is column
+    )
     certain = column.codes != -1
     np.testing.assert_array_equal(taught.codes[certain], column.codes[certain])
     rows = np.flatnonzero(~certain[:, 0])

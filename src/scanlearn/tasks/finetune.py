@@ -76,16 +76,16 @@ def finetune(
     plan = fill_in(task, store, source, column, recipe, settings, mode)
     told = KINDS[task].told(plan, column)
 
-    def first_pass(policies: dict[str, str]) -> Path:
-        passed = Path(out) / "first_pass"
-        if not (passed / "results.json").is_file():
-            again = {**(settings or {}), "classification.uncertain": policies}
+    def again(name: str, changed: dict[str, Any]) -> Path:
+        run = Path(out) / name
+        if not (run / "results.json").is_file():
             how: dict[str, Any] = {"init": init, "like": like, "mode": mode, "recipe": recipe, "workers": workers}
-            how |= {"target": target, "classes": classes, "labels": labels, "seed": seed, "settings": again}
-            finetune(store, task, out=passed, resume=(passed / "recipe.yaml").is_file(), **how)
-        return passed
+            how |= {"target": target, "classes": classes, "labels": labels, "seed": seed}
+            how |= {"settings": {**(settings or {}), **changed}, "resume": (run / "recipe.yaml").is_file()}
+            finetune(store, task, out=run, **how)
+        return run
 
-    column, taught = KINDS[task].teach(store, target, column, plan, seed, first_pass)
+    column, taught = KINDS[task].teach(store, target, column, plan, seed, again)
     rows = choose_rows(store, column, labels, seed)
     facts = {
         "task": task,

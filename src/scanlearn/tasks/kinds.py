@@ -38,7 +38,8 @@ class Kind:
         fill_in: (recipe as data, outputs, labels, mode): writes the objective and the network that follow from them.
         supervision: (store, labels) -> the fields of ``Training`` that hand them to the objective.
         test: (network, objective, store, labels, facts, run, device) -> ``{"test": metrics, ...}``; writes its tables.
-        teach: (store, target, labels, plan, seed, first pass) -> (labels that count in the test, labels that are learned).
+        teach: (store, target, labels, plan, seed, again) -> (labels that count in the test, labels that are learned);
+            ``again``: (folder in the run, settings to change) -> the same fine-tuning before this one, done once.
         told: (plan, labels) -> what results.json says besides; refuses settings of the test that cannot be met.
         whole: it sees scans whole, at the store's size unless told otherwise, whatever its weights were trained on.
         beside: (store, plan, labelled rows) -> the rows of ``Training``, with those beside them that have no label.

@@ -22,11 +22,11 @@ from scanlearn.tasks.trained import load_trained
 from scanlearn.tasks.uncertain import first_pass, policies_of, training_targets
 
 UNMENTIONED = {"absent": 0.0, "unknown": float("nan")}
-FirstPass = Callable[[dict[str, str]], Path]  # fine-tunes with the policy of each class, gives the run
+Again = Callable[[str, dict[str, Any]], Path]  # the same fine-tuning with other settings: see ``kinds.Kind.teach``
 
 
 def taught_labels(
-    store: Store, target: str | None, column: Labels, plan: Recipe, seed: int, run_first_pass: FirstPass
+    store: Store, target: str | None, column: Labels, plan: Recipe, seed: int, again: Again
 ) -> tuple[Labels, Labels]:
     """(the labels that count in the test, the labels that are learned) of the classes of ``column``.
 
@@ -50,7 +50,8 @@ def taught_labels(
         found = np.full(truth.codes.shape, np.nan, np.float32)
         relabelled = np.flatnonzero((truth.codes == -1).any(axis=1))
         relabelled = np.setdiff1d(relabelled, store.splits["test"])
-        first = run_first_pass(dict(zip(column.classes, first_pass(policies), strict=True)))
+        before = dict(zip(column.classes, first_pass(policies), strict=True))
+        first = again("first_pass", {"classification.uncertain": before})
         say(f"second pass: {len(relabelled)} scans with uncertain labels get the probabilities of the first.")
         if len(relabelled):
             trained = load_trained(first, default_device())
