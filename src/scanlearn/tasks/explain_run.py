@@ -98,6 +98,9 @@ def _judged(
     trained: Trained, store: Store, rows: np.ndarray, names: list[str], stage: int, threshold: float
 ) -> dict[str, Any]:
     cases = box_cases(store, rows, names)
+    absent = [name for name in names if name not in {case.name for case in cases}]
+    if absent:
+        say(f"  not judged, as no box of them was drawn on these scans: {', '.join(absent)}")
     places = [trained.facts["classes"].index(case.name) for case in cases]
     figures, listed = [], []
     for case, place in track(zip(cases, places, strict=True), len(cases), "explaining"):
