@@ -233,6 +233,17 @@ def test_the_frozen_mode_fits_soft_labels_as_shares(store, tmp_path):
     assert cosine > 0.999
 
 
+def test_the_frozen_mode_answers_never_for_a_finding_that_no_labelled_scan_has():
+    from scanlearn.tasks.frozen import logistic_regression
+
+    x = np.random.default_rng(0).standard_normal((12, 3)).astype(np.float32)
+    codes = np.stack([x[:, 0] > 0, np.zeros(12), np.ones(12), np.full(12, np.nan)], axis=1).astype(np.float32)
+    weight, bias = logistic_regression(x, codes, True, 4)
+    logits = x @ weight.T + bias
+    np.testing.assert_array_equal(logits[:, 0] > 0, codes[:, 0] == 1)
+    np.testing.assert_allclose(logits[:, 1:], np.tile([-30, 30, -30], (12, 1)), atol=1e-4)
+
+
 def test_settings_that_cannot_be_met_are_refused_before_the_training(store, tmp_path):
     with pytest.raises(ScanlearnError, match="did you mean 'study'"):
         tuned(store, tmp_path / "a", per="studies")

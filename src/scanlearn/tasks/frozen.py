@@ -23,6 +23,8 @@ from scanlearn.tasks.probe import features_of
 from scanlearn.tasks.trained import probabilities, save_head
 from scanlearn.weights.encoder import load_network, save_network, terms_of
 
+ALWAYS = 30.0  # logit of what is always there
+
 
 def finetune_frozen(
     store: Store,
@@ -93,22 +95,30 @@ def logistic_regression(
     """(weight (K, d), bias (K,)) float32 on raw features, fitted on standardised ones (scikit-learn, C = 5 / d).
 
     Two classes become the logits (0, z); labels of several kinds are fitted one by one on the scans that have them, one
-    of 0.7 as seven parts present and three parts absent.
+    of 0.7 as seven parts present and three parts absent. One that all of them have, or none, is always or never there.
     """
     mean, spread = features.mean(0), features.std(0) + 1e-6
     x = (features - mean) / spread
     if multilabel:
-        fits = [_fit_shares(x[~np.isnan(c)], c[~np.isnan(c)]) for c in codes.T]
+        fits = [_fit_label(x, label) for label in codes.T]
         weight = np.stack([w[0] for w, _ in fits])
         bias = np.array([b[0] for _, b in fits])
     else:
-        weight, bias = np.zeros((classes, x.shape[1])), np.full(classes, -30.0)  # a class without a label: never
+        weight, bias = np.zeros((classes, x.shape[1])), np.full(classes, -ALWAYS)  # a class without a label: never
         present = np.unique(codes)
         w, b = _fit(x, codes)
         if len(present) == 2:
             w, b = np.concatenate([np.zeros_like(w), w]), np.concatenate([np.zeros_like(b), b])
         weight[present], bias[present] = w, b
     return (weight / spread).astype(np.float32), (bias - (weight / spread) @ mean).astype(np.float32)
+
+
+def _fit_label(x: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """As ``_fit``, for one label of several, NaN where it is not known; few scans may all lack a rare finding."""
+    known = ~np.isnan(label)
+    if len(np.unique(label[known])) > 1 or (label[known] % 1).any():
+        return _fit_shares(x[known], label[known])
+    return np.zeros((1, x.shape[1])), np.array([ALWAYS if (label[known] == 1).any() else -ALWAYS])
 
 
 def _fit_shares(x: np.ndarray, share: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
