@@ -143,7 +143,7 @@ def test_notes_of_scans_that_were_done_before_a_kill_are_told_after_it(tmp_path,
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("scanlearn.scans.prepare.finish", stopped)
+        patch.setattr("scanlearn.scans.build.finish", stopped)
         with pytest.raises(Interrupted, match="Stopped"):
             prepare(made.source, tmp_path / "store", workers=0)
     assert prepare(made.source, tmp_path / "store", workers=0).info["notes"] == whole.info["notes"] != []
