@@ -38,7 +38,7 @@ def test_places_in_scans_are_no_labels_but_a_number_of_nodules_is():
     columns = {"boxes": ["1 2 3 4", "none"], "box_findings": ["Mass", ""], "candidates": ["", "1.5 2 3 0;4 5 6 1"]}
     catalog = Catalog.from_columns({"scan_id": ["a", "b"], **columns, "nodules": ["1 2 3 6.5", ""], "sex": ["F", "M"]})
     assert catalog.label_columns == ["sex"] and catalog.extra_columns == [*columns, "nodules", "sex"]
-    assert {"boxes", "box_findings", *COLUMNS} == set(PLACES) and {COLUMN, BOX_FINDINGS} < set(PLACES)
+    assert {"boxes", "box_findings", *COLUMNS, "slice"} == set(PLACES) and {COLUMN, BOX_FINDINGS} < set(PLACES)
     with pytest.raises(ScanlearnError, match="no label column 'boxes'"):
         catalog.labels("boxes")
     assert Catalog.from_columns({"scan_id": ["a", "b"], "nodules": ["3", "0"]}).label_columns == ["nodules"]

@@ -72,6 +72,7 @@ def test_a_weight_of_nothing_leaves_the_rows_out():
         ({"dataset": {"lidc": 0, "deeplesion": 0}}, "no scan to train on"),
         ({"dataset": {}}, "a weight for each"),
         ({}, "one column"),
+        ({"patient_id": {"P1": 1}}, "a column of groups such as dataset or modality, not patient_id"),
         ({"dataset": {"lidc": 1}, "modality": {"CT": 1}}, "one column"),
     ],
 )

@@ -46,9 +46,9 @@ FIXED = pa.schema(
 )
 SPLITS = ("train", "val", "test")
 KEY = b"scanlearn.catalog"
-# Columns of where things lie in a scan, and of what lies there: no labels of the scan (catalog.boxes, catalog.candidates).
-# With the sign that each cell of such a column has, as a column "nodules" may as well hold their number.
-PLACES = {"boxes": " ", "box_findings": "", "candidates": " ", "nodules": " "}
+# Columns of where things, or slices, lie, and of what lies there: no labels (catalog.boxes, catalog.candidates,
+# scans.slices). With the sign that each cell of such a column has: a column "nodules" may as well hold their number.
+PLACES = {"boxes": " ", "box_findings": "", "candidates": " ", "nodules": " ", "slice": ""}
 _DESCRIPTIVE = ("dataset", "modality", "view")  # fixed columns that can also be learnt
 
 

@@ -18,6 +18,7 @@ from scanlearn.keys import key_of
 from scanlearn.randomness import permutation
 
 BLOCK = 4096
+NAMES = ("scan_id", "paths", "patient_id", "study_id", "mask_path", "sha256")  # columns whose words no message may show
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,8 @@ def shares_of(
     if len(sampling) != 1:
         raise ScanlearnError(f"sampling takes one column, such as {{dataset: {{a: 1, b: 1}}}}, not {len(sampling)}.")
     ((column, weights),) = sampling.items()
+    if column in NAMES:
+        raise ScanlearnError(f"sampling takes a column of groups such as dataset or modality, not {column}.")
     if not isinstance(weights, Mapping) or not weights:
         raise ScanlearnError(f"sampling.{column} needs a weight for each of its words, such as {{a: 1, b: 2}}.")
     words = catalog.words(column).to_pylist()
