@@ -96,7 +96,7 @@ def c2l_recipe(**changes: Any) -> Recipe:
 
 
 def staged_recipe(**changes: Any) -> Recipe:
-    """Stages as in DiRA: the second goes on, the third begins anew with another batch size and rate."""
+    """Stages as in DiRA: the second goes on, the third begins anew with an opponent, another batch size and rate."""
     data: dict[str, Any] = {
         "name": "tiny_staged",
         "log_every": 1,
@@ -104,10 +104,11 @@ def staged_recipe(**changes: Any) -> Recipe:
         "objectives": {
             "momentum_contrast": {"queue_size": 20, "dim": 4, "momentum": 0.9, "query": "query", "key": "key"},
             "restore": {"view": "query", "target": "key", "weight": 10.0},
+            "adversary": {"view": "query", "target": "key", "weight": 0.5, "width": 2},
         },
         "stages": [
-            {"name": "di", "steps": 2, "weights": {"restore": 0.0}},
-            {"name": "dir", "steps": 4},
+            {"name": "di", "steps": 2, "weights": {"restore": 0.0, "adversary": 0.0}},
+            {"name": "dir", "steps": 4, "weights": {"adversary": 0.0}},
             {"name": "last", "steps": 6, "fresh": True, "batch_size": 4, "lr": 0.02, "weights": {"restore": 2.0}},
         ],
     }

@@ -76,6 +76,17 @@ def test_the_norms_are_running_means_that_nothing_infinite_enters():
     assert [f.item() for f in balance.factors(["b"]).values()] == [1.0]
 
 
+def test_restoring_is_measured_by_what_it_enriches_in_whatever_order_a_recipe_names_them():
+    # A recipe that takes its base's objective away and adds another has restore first.
+    recipe = two_losses(loss_normaliser="gradients")
+    recipe.objectives = dict(reversed(recipe.objectives.items()))
+    balance = build_learner(recipe, seed=0, world_size=1).balance
+    balance.note({"restore": torch.tensor(0.5), "momentum_contrast": torch.tensor(3.0)})
+    factors = balance.factors(["restore", "momentum_contrast"])
+    assert {name: factor.item() for name, factor in factors.items()} == {"momentum_contrast": 1.0, "restore": 6.0}
+    assert balance.factors(["restore"])["restore"] == 1.0
+
+
 def test_the_norms_are_in_the_checkpoint():
     learner = build_learner(two_losses(loss_normaliser="gradients"), seed=0, world_size=1)
     assert "balance.norms" in learner.state_dict()

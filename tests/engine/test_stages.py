@@ -8,7 +8,7 @@ import pytest
 import torch
 from killed import Trainer
 from runs import RECIPES, genesis_recipe, image_store, moco_recipe, staged_best_recipe, staged_recipe
-from test_resume import assert_equal_bit_for_bit, final_state
+from test_resume import assert_equal_bit_for_bit, assert_equal_optimizers, final_state, moments
 
 from scanlearn.engine import train as training_loop
 from scanlearn.engine.learner import weights_at
@@ -42,7 +42,7 @@ def unbroken(tmp_path_factory):
     return of
 
 
-# Checkpoints are written at steps 3, 6, 9 and 12; a new training begins after step 6.
+# Checkpoints are written at steps 3, 6, 9 and 12; a new training begins after step 6, with an opponent.
 @pytest.mark.parametrize(("step", "workers", "resumed"), [(6, 0, 3), (7, 2, 6), (8, 0, 6), (11, 2, 9)])
 def test_a_run_killed_before_at_and_after_a_border_ends_as_the_unbroken_one(
     tmp_path, train, unbroken, step, workers, resumed
@@ -54,6 +54,9 @@ def test_a_run_killed_before_at_and_after_a_border_ends_as_the_unbroken_one(
     assert status == 0 and f"at step {resumed} of 12" in said, said[-2000:]
     assert_equal_bit_for_bit(final_state(whole), final_state(tmp_path / "killed"))
     assert told(whole) == told(tmp_path / "killed")
+    optimizer = assert_equal_optimizers(whole, tmp_path / "killed")
+    steps = [int(values["step"]) for values in optimizer["state"].values() if "step" in values]
+    assert steps == [6] * moments(optimizer) == [6] * 10  # the opponent's optimiser began with the last stage
 
 
 def test_a_run_killed_after_it_began_anew_from_the_best_weights_ends_as_the_unbroken_one(tmp_path, train, unbroken):
@@ -92,6 +95,10 @@ def spied(monkeypatch, tmp_path, recipe):
         hand_over(phase, learner, optimizer, stopping, seed)
         seen["after"] = {k: v.clone() for k, v in learner.state_dict().items()}
         seen["momentum after"], seen["best"] = len(optimizer.state), stopping.best
+        seen["opponent before"], seen["opponent after"] = (
+            {name: state.pop(name) for name in list(state) if "opponent" in name}
+            for state in (seen["before"], seen["after"])
+        )
         seen["groups"] = [len(group["params"]) for group in optimizer.param_groups]
 
     monkeypatch.setattr(training_loop, "hand_over", spy)
@@ -99,7 +106,7 @@ def spied(monkeypatch, tmp_path, recipe):
     return seen
 
 
-def test_a_fresh_stage_keeps_networks_queue_and_pointer_and_forgets_the_optimiser(monkeypatch, tmp_path):
+def test_a_fresh_stage_keeps_networks_queue_and_pointer_and_forgets_optimiser_and_opponent(monkeypatch, tmp_path):
     seen = spied(monkeypatch, tmp_path, staged_recipe())
     assert seen["phase"].first == 6 and seen["phase"].handed_over
     assert_equal_bit_for_bit(seen["before"], seen["after"])
@@ -107,10 +114,12 @@ def test_a_fresh_stage_keeps_networks_queue_and_pointer_and_forgets_the_optimise
     assert int(seen["after"]["objectives.momentum_contrast.pointer"]) == 48 % 20
     assert any("key_encoder" in name for name in seen["after"])
     assert seen["momentum before"] > 0 and seen["momentum after"] == 0 and min(seen["groups"]) > 0
+    before, after = seen["opponent before"], seen["opponent after"]
+    assert len(before) == 10 and not any(torch.equal(before[name], after[name]) for name in before)
 
 
 def test_a_stage_that_is_not_fresh_hands_nothing_over(monkeypatch, tmp_path):
-    stages = [{"steps": 2, "weights": {"restore": 0.0}}, {"steps": 4, "batch_size": 4}]
+    stages = [{"steps": 2, "weights": {"restore": 0.0, "adversary": 0.0}}, {"steps": 4, "batch_size": 4}]
     assert "phase" not in spied(monkeypatch, tmp_path, staged_recipe(stages=stages))
 
 
@@ -124,7 +133,8 @@ def test_from_best_the_weights_of_the_lowest_figure_go_on_and_the_search_begins_
         return next(figures)
 
     seen = spied(monkeypatch, tmp_path, staged_best_recipe())
-    assert_equal_bit_for_bit(seen["after"], notes[1])  # the second of three validations was the best
+    best = {name: value for name, value in notes[1].items() if "opponent" not in name}
+    assert_equal_bit_for_bit(seen["after"], best)  # the second of three validations was the best
     assert any(not torch.equal(seen["before"][name], seen["after"][name]) for name in seen["after"])
     assert seen["best"] == math.inf and seen["result"].stopping["best_figure"] == 7.0
 

@@ -210,7 +210,7 @@ def test_a_grey_condition_counts_as_the_channels_the_encoder_sees():
     assert objective.opponent.model[0].in_channels == 3 + decoder.out_channels
     views = two_views(4)
     step = step_of(learner, {**views, "key": views["key"].expand(-1, decoder.out_channels, -1, -1)})
-    judged, _ = objective.judged_pair(step)
+    judged, _ = objective.judged_pair(step, "query", "key")
     assert torch.equal(judged[:, decoder.out_channels :], step.view("query").expand(-1, 3, -1, -1))
 
 
@@ -220,6 +220,18 @@ def test_it_judges_volumes():
     loss.backward()
     assert {"opponent", "opponent_real", "opponent_fake", "opponent_penalty"} <= parts.keys()
     assert learner.objectives["adversary"].opponent.model[0].weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_what_is_paid_for_more_views_is_the_mean_of_theirs(loss):
+    def paid(**settings):
+        learner = learner_of(adversary(loss=loss, conditional=True, **settings))
+        _, parts = learner(two_views(4), {"step": 0, "position": PLACES[:4]}, {"adversary": 1.0})
+        return torch.stack([parts["adversary"], parts["opponent"]])
+
+    each = paid(), paid(view="key", target="query")
+    torch.testing.assert_close(paid(also={"key": "query"}), sum(each) / 2, rtol=1e-4, atol=1e-6)
+    assert (each[0] - each[1]).abs().min() > 1e-6
 
 
 def test_evaluation_asks_nothing_of_the_opponent_and_changes_nothing():

@@ -41,6 +41,15 @@ def test_targets_outside_the_unit_range_are_compared_without_sigmoid():
     assert loss.item() == pytest.approx(float(np.mean((output - views["key"].numpy()) ** 2)), abs=1e-5)
 
 
+def test_the_error_of_more_views_is_the_mean_of_theirs():
+    def error(**settings):
+        return small_learner({"restore": settings})(two_views(4), {"step": 0}, {"restore": 1.0})[0]
+
+    each = error(view="query", target="key"), error(view="key", target="query")
+    torch.testing.assert_close(error(view="query", target="key", also={"key": "query"}), sum(each) / 2)
+    assert abs(each[0] - each[1]) > 1e-4
+
+
 def test_gradient_reaches_every_parameter_of_encoder_and_decoder():
     learner = small_learner(RESTORE)
     loss, _ = learner(two_views(4), {"step": 0}, {"restore": 1.0})

@@ -38,7 +38,7 @@ class Balance(nn.Module):
     """Factors that give all objectives gradients of one length at the encoder, that of the first active one.
 
     With it, an objective's weight says how many times as strongly as the first it pulls. The norms are running means of
-    measurements, in the checkpoint, the same on all ranks.
+    measurements, in the checkpoint, the same on all ranks. ``names`` are in the order in which one is taken for first.
     """
 
     norms: Tensor
@@ -59,8 +59,8 @@ class Balance(nn.Module):
 
     def factors(self, active: list[str]) -> dict[str, Tensor]:
         """By what each active objective is multiplied, beside its weight; 1 for the first, and for what has no norm."""
-        norms = {name: self.norms[self.names.index(name)] for name in active}
-        first = norms[active[0]]
+        norms = {name: self.norms[i] for i, name in enumerate(self.names) if name in active}
+        first = next(iter(norms.values()))
         one = torch.ones_like(first)
         return {name: torch.where((norm > 0) & (first > 0), first / norm, one) for name, norm in norms.items()}
 

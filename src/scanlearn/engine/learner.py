@@ -36,7 +36,9 @@ class Learner(nn.Module):
         super().__init__()
         self.network = network
         self.objectives = nn.ModuleDict(objectives)
-        self.balance = Balance(list(objectives)) if normalise else None
+        # Objectives that enrich others are measured by these, in whatever order a recipe names them.
+        order = sorted(objectives, key=lambda name: objectives[name].auxiliary)
+        self.balance = Balance(order) if normalise else None
         self.seed = seed
         self.freeze_encoder = freeze_encoder
         self.judged_by: dict[str, float] = {}  # weights that a validation of the objectives goes by; those of the stage

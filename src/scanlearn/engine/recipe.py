@@ -149,8 +149,9 @@ class Recipe:
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
     stopping: StoppingSettings = field(default_factory=StoppingSettings)
     clip_norm: float | None = None  # of the gradient; opponents are not clipped
-    # gradients: objectives are scaled so that their gradients at the encoder are as long as that of the first one
-    # (a mean over measurements); weights then say how strongly each pulls. none: losses are summed as they are.
+    # gradients: objectives are scaled so that their gradients at the encoder are as long as that of the first one that
+    # is neither restore nor adversary (a mean over measurements); weights then say how strongly each pulls. none: losses
+    # are summed as they are.
     loss_normaliser: str = "none"
     classification: ClassificationSettings = field(default_factory=ClassificationSettings)
     segmentation: SegmentationSettings = field(default_factory=SegmentationSettings)

@@ -19,7 +19,7 @@ from scanlearn.errors import ScanlearnError, unknown
 from scanlearn.networks.discriminator import PatchDiscriminator
 from scanlearn.networks.network import Network
 from scanlearn.objectives.objective import OBJECTIVES, Apart, Objective, full_precision
-from scanlearn.objectives.restore import restored_image
+from scanlearn.objectives.restore import restored_image, restored_pairs
 from scanlearn.objectives.step import Step
 
 LOSSES = ("least_squares", "log", "wgan_gp")
@@ -73,6 +73,7 @@ class Adversary(Objective):
     Args:
         network: needs a decoder.
         view, target: names of the distorted and of the clean view; clean views are what the opponent sees as real.
+        also: {view: target} of more views that are judged, as in ``restore``.
         activation: of the decoder's output, as in ``restore``: ``sigmoid`` or ``none``.
         loss: ``least_squares`` (the released code), ``log`` or ``wgan_gp``.
         penalty: weight of the gradient penalty of ``wgan_gp``, 100 as in the released 3D code.
@@ -82,12 +83,15 @@ class Adversary(Objective):
             0.999. Its rate is constant.
     """
 
+    auxiliary = True
+
     def __init__(
         self,
         network: Network,
         *,
         view: str = "distorted",
         target: str = "clean",
+        also: Mapping[str, str] | None = None,
         activation: str = "sigmoid",
         loss: str = "least_squares",
         penalty: float = 100.0,
@@ -104,7 +108,7 @@ class Adversary(Objective):
             raise unknown("restoration activation", activation, ["sigmoid", "none"])
         if penalty < 0:
             raise ScanlearnError(f"The gradient penalty of 'adversary' must be 0 or more, not {penalty}.")
-        self.view, self.target, self.activation = view, target, activation
+        self.pairs, self.activation = restored_pairs(view, target, also), activation
         self.loss, self.penalty = loss, penalty
         self.conditions = network.encoder.in_channels if conditional else 0
         channels = network.decoder.out_channels + self.conditions
@@ -119,16 +123,17 @@ class Adversary(Objective):
             torch.manual_seed(seed)
             self.opponent.renew()
 
-    def judged_pair(self, step: Step) -> tuple[Tensor, Tensor]:
+    def judged_pair(self, step: Step, view: str, target: str) -> tuple[Tensor, Tensor]:
         """What the opponent may judge, (N, C, *spatial) each: the clean and the restored image with their condition."""
-        real, fake = step.view(self.target), restored_image(step, self.view, self.target, self.activation)
+        real, fake = step.view(target), restored_image(step, view, target, self.activation)
         if self.conditions == 0:
             return real, fake
-        condition = step.view(self.view).expand(-1, self.conditions, *real.shape[2:])
+        condition = step.view(view).expand(-1, self.conditions, *real.shape[2:])
         return torch.cat([real, condition], dim=1), torch.cat([fake, condition], dim=1)
 
     def forward(self, step: Step) -> Tensor:
-        real, fake = self.judged_pair(step)
+        judged_pairs = [self.judged_pair(step, view, target) for view, target in self.pairs]
+        real, fake = (torch.cat(images) for images in zip(*judged_pairs, strict=True))
         frozen = {name: parameter.detach() for name, parameter in self.opponent.named_parameters()}
         judged = functional_call(self.opponent, frozen, (fake,)).float()
         with full_precision(judged):
@@ -146,7 +151,8 @@ class Adversary(Objective):
             step.log("opponent_real", of_real.mean())
             step.log("opponent_fake", of_fake.mean())
             if self.loss == "wgan_gp":
-                penalty = gradient_penalty(self.opponent, real, fake, step.draws("adversary").uniform())
+                share = step.draws("adversary").uniform().repeat(len(self.pairs))
+                penalty = gradient_penalty(self.opponent, real, fake, share)
                 step.log("opponent_penalty", penalty)
                 loss = loss + self.penalty * penalty
         step.log("opponent", loss)

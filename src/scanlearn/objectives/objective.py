@@ -51,6 +51,7 @@ class Objective(nn.Module):
     """
 
     reduction = "mean over the global batch"
+    auxiliary = False  # it enriches another objective, whose gradient is then the measure of its own (engine/balance)
 
     def forward(self, step: Step) -> Tensor:
         """The loss of this step, a scalar."""

@@ -7,6 +7,8 @@ only what was masked: ``region: masked``.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -48,6 +50,11 @@ def restored_image(step: Step, view: str, target: str, activation: str = "sigmoi
     return torch.sigmoid(output) if activation == "sigmoid" else output
 
 
+def restored_pairs(view: str, target: str, also: Mapping[str, str] | None = None) -> list[tuple[str, str]]:
+    """(distorted, clean) names of all that is restored: the first pair, then those of ``also``."""
+    return [(view, target), *(also or {}).items()]
+
+
 @OBJECTIVES.register("restore")
 class Restore(Objective):
     """Error between the decoder's image and the clean view.
@@ -59,7 +66,10 @@ class Restore(Objective):
         activation: ``sigmoid`` for targets in [0, 1] (the published default), ``none`` for normalised targets.
         region: ``all`` voxels, or only those ``masked``, which are those that differ between the two views. With
             ``accumulate`` the mean is taken in each part of the batch.
+        also: {view: target} of more views that are restored; the loss is the mean over all of them.
     """
+
+    auxiliary = True
 
     def __init__(
         self,
@@ -70,6 +80,7 @@ class Restore(Objective):
         loss: str = "mse",
         activation: str = "sigmoid",
         region: str = "all",
+        also: Mapping[str, str] | None = None,
     ):
         super().__init__()
         if network.decoder is None:
@@ -80,16 +91,18 @@ class Restore(Objective):
             raise unknown("restoration activation", activation, ["sigmoid", "none"])
         if region not in ("all", "masked"):
             raise unknown("restoration region", region, ["all", "masked"])
-        self.view, self.target, self.loss, self.activation, self.region = view, target, loss, activation, region
-
-    def restored(self, step: Step) -> Tensor:
-        """The restored image, (N, C, *spatial), float32."""
-        return restored_image(step, self.view, self.target, self.activation)
+        self.pairs = restored_pairs(view, target, also)
+        self.loss, self.activation, self.region = loss, activation, region
 
     def forward(self, step: Step) -> Tensor:
-        target, restored = step.view(self.target), self.restored(step)
-        with full_precision(target):
+        errors = [self.error(step, view, target) for view, target in self.pairs]
+        return sum(errors[1:], errors[0]) / len(errors)
+
+    def error(self, step: Step, view: str, target: str) -> Tensor:
+        """The error of one restored view, a scalar."""
+        clean, restored = step.view(target), restored_image(step, view, target, self.activation)
+        with full_precision(clean):
             # A collapsed network paints one grey value: its output hardly varies (users' most common complaint).
             step.log("restored_std", restored.std())
-            changed = changed_voxels(step.view(self.view), target) if self.region == "masked" else None
-            return restoration_error(restored, target, self.loss, changed)
+            changed = changed_voxels(step.view(view), clean) if self.region == "masked" else None
+            return restoration_error(restored, clean, self.loss, changed)
