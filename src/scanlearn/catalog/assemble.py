@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import pyarrow as pa
+
 from scanlearn.catalog.dicom import Header
 from scanlearn.catalog.files import scan_ids
 from scanlearn.catalog.masks import with_mask_names
@@ -21,7 +23,7 @@ class Found:
     """The N scans of a source. ``headers`` are None for scans that are not DICOM."""
 
     names: list[str]  # distinct relative paths, from which the scan ids are made
-    paths: list[list[str]]  # absolute
+    paths: Sequence[Sequence[str]] | pa.Array  # absolute
     masks: list[str]  # absolute, "" for none
     headers: list[Header | None]
     dataset: str

@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 ZARR = ".zarr"  # a folder, and one scan
@@ -69,11 +72,11 @@ def scan_ids(paths: Iterable[str]) -> list[str]:
     """
     paths = list(paths)
     names = [_safe_name(path) for path in paths]
-    often = Counter(name.lower() for name in names)
-    return [
-        f"{name}_{short_hash(path, 8)}" if often[name.lower()] > 1 else name
-        for name, path in zip(names, paths, strict=True)
-    ]
+    # In Arrow: of a million names, a dictionary of Python would take as much memory as all the rest.
+    alike = pc.dictionary_encode(pc.ascii_lower(pa.array(names, pa.string()))).indices.to_numpy()
+    for row in np.flatnonzero(np.bincount(alike)[alike] > 1).tolist():
+        names[row] = f"{names[row]}_{short_hash(paths[row], 8)}"
+    return names
 
 
 def _safe_name(path: str) -> str:
