@@ -50,7 +50,8 @@ def leak_sentences(facts: Facts) -> list[str]:
     if not facts.patients_known:
         words.append("Patients are not known, so nobody can say whether one of them is in two parts.")
     words += _origin_sentence(facts)
-    return words
+    words += [f"Before the run: {text}" for text in facts.record.done if "look" in text or "images" in text]
+    return [*words, *(f"Not checked: {text}" for text in facts.record.open)]
 
 
 def _origin_sentence(facts: Facts) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 
 from scanlearn.catalog.labels import Labels
 from scanlearn.console import say, warn
+from scanlearn.engine.leaks import Checked, not_seen
 from scanlearn.engine.run_folder import write_json
 from scanlearn.errors import ScanlearnError, unknown
 from scanlearn.files import make_folder
@@ -104,11 +106,16 @@ def fewshot(
     make_folder(out)
     drawn.save(out / FILE)
     tuned = {"episodes": min(finetune_episodes, len(drawn)), "steps": finetune_steps}
-    results = _facts(drawn, store, list(named), shots, bootstrap, seed)
+    results = _facts(drawn, store, list(named), shots, bootstrap, seed) | {"checked": asdict(checked)}
     if any(name in PARTS for name in classifiers):
         results["finetuning"] = tuned
         say(
             f"Fine-tuning trains {tuned['episodes'] * len(shots)} networks for each source, {finetune_steps} steps each: "
+    checked = Checked()
+    for source in sources:
+        asked = str(drawn.settings.get("part")).rpartition(" ")[2]  # "train -> test": asked are those of the test part
+        if source not in (RANDOM, PIXELS) and asked in ("val", "test"):
+            checked.add(not_seen(source, store, asked))
             "fewer --finetune-episodes or --shots are faster."
         )
     results |= _compare(drawn, store, named, shots, classifiers, bootstrap, seed, tuned)
