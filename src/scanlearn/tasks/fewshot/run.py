@@ -24,7 +24,15 @@ from scanlearn.tasks.fewshot.episodes import FILE, Episodes, load_episodes
 from scanlearn.tasks.fewshot.finetuning import PARTS, EpisodeFinetuner
 from scanlearn.tasks.fewshot.metrics import FIGURES, judge, summary
 from scanlearn.tasks.fewshot.sampling import draw_episodes
-from scanlearn.tasks.fewshot.sources import PIXELS, check_sources, features_from, network_from, short_names, size_of
+from scanlearn.tasks.fewshot.sources import (
+    PIXELS,
+    RANDOM,
+    check_sources,
+    features_from,
+    network_from,
+    short_names,
+    size_of,
+)
 from scanlearn.tasks.targets import only_classes
 
 CHUNK = 2**23  # numbers gathered at a time: 64 MB of float64
@@ -103,6 +111,11 @@ def fewshot(
     else:
         drawn = load_episodes(same_as, store, column)
         _fits(drawn, target, shots, str(same_as))
+    checked = Checked()
+    for source in sources:
+        asked = str(drawn.settings.get("part")).rpartition(" ")[2]  # "train -> test": asked are those of the test part
+        if source not in (RANDOM, PIXELS) and asked in ("val", "test"):
+            checked.add(not_seen(source, store, asked))
     make_folder(out)
     drawn.save(out / FILE)
     tuned = {"episodes": min(finetune_episodes, len(drawn)), "steps": finetune_steps}
@@ -111,11 +124,6 @@ def fewshot(
         results["finetuning"] = tuned
         say(
             f"Fine-tuning trains {tuned['episodes'] * len(shots)} networks for each source, {finetune_steps} steps each: "
-    checked = Checked()
-    for source in sources:
-        asked = str(drawn.settings.get("part")).rpartition(" ")[2]  # "train -> test": asked are those of the test part
-        if source not in (RANDOM, PIXELS) and asked in ("val", "test"):
-            checked.add(not_seen(source, store, asked))
             "fewer --finetune-episodes or --shots are faster."
         )
     results |= _compare(drawn, store, named, shots, classifiers, bootstrap, seed, tuned)
