@@ -94,6 +94,7 @@ def ranks_figure(ranks: Mapping[str, Any]) -> Picture:
                 va="center",
                 xytext=(5, 0),
                 textcoords="offset points",
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},  # the lines of others pass behind
             )
         for i, group in enumerate(ranks["groups"]):
             ends = [ranks["ranks"][name] for name in group]
