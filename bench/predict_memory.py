@@ -19,6 +19,7 @@ import sys
 import time
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,7 +41,13 @@ def main() -> None:
     if how.one:
         print(json.dumps(measured(HALF, None if how.one == "none" else int(how.one))))
         return
-    told = {"channels": 4, "width": WIDTH, "patch": PATCH, "half": of_crop(HALF), "paper": of_crop(PAPER)}
+    told: dict[str, Any] = {
+        "channels": 4,
+        "width": WIDTH,
+        "patch": PATCH,
+        "half": of_crop(HALF),
+        "paper": of_crop(PAPER),
+    }
     if how.process:
         told["process"] = {}
         for chunk in ("none", "9"):
