@@ -286,7 +286,7 @@ def finetune(
         out=out,
         target=target,
         classes=classes,
-        labels=labels if labels == "all" else _count(labels),
+        labels=labels if labels == "all" or labels.endswith("%") else _count(labels),
         mode=mode,
         recipe=recipe,
         seed=seed,
