@@ -67,7 +67,7 @@ def test_settings_quoted_in_the_tables_of_a_method_are_settings_of_its_recipes(p
         "sscpcseg": "encdec",
     }[page.stem]
     quoted = re.findall(
-        r"`(--(?!task|size '\[512|window)[^`]+)`", page.read_text().replace("queue_size N/4", "queue_size 4")
+        r"`(--(?!task|split|size '\[512|window)[^`]+)`", page.read_text().replace("queue_size N/4", "queue_size 4")
     )
     changed = 0
     for text in quoted:

@@ -20,7 +20,10 @@ from scanlearn.engine.pretrain import pretrain
 from scanlearn.engine.recipe import parse_recipe
 from scanlearn.engine.run_folder import RunFolder
 from scanlearn.engine.stopping import Stopping
+from scanlearn.engine.train import Training
+from scanlearn.engine.train import train as train_directly
 from scanlearn.errors import ScanlearnError
+from scanlearn.scans.store import open_store
 from scanlearn.weights.encoder import load_network, read_card
 
 
@@ -191,7 +194,8 @@ def test_settings_that_cannot_be_kept_are_refused(settings, message):
 
 def test_validations_without_a_figure_are_refused_before_anything_is_written(tmp_path, store):
     with pytest.raises(ScanlearnError, match="asks for validations, and this training has no figure"):
-        pretrain(store, validated_recipe(), tmp_path / "run")
+        opened = open_store(store)
+        train_directly(validated_recipe(), opened, Training(np.asarray(opened.splits["train"])), tmp_path / "run")
     with pytest.raises(ScanlearnError, match="fsdp cuts them up: train with --strategy ddp"):
         train_validated(store, tmp_path / "run", strategy="fsdp")
     assert not (tmp_path / "run").exists()

@@ -17,9 +17,10 @@ def test_contract_of_every_decoder(decoder, dims, channels):
     encoder = {**UNET, "spatial_dims": dims, "in_channels": channels}
     network = build_network({"encoder": encoder, "decoder": {"name": decoder, "out_channels": 2}})
     x = torch.rand(2, channels, *[16] * dims)
-    output = network.restored(x)
-    assert output.shape == (2, 2, *[16] * dims)
-    (output * torch.randn_like(output)).sum().backward()
+    aside = {}
+    output = network.decoder(network.features(x), x.shape[2:], *[aside] * bool(network.decoder.aside))
+    assert output.shape == (2, 2, *[16] * dims) and list(aside) == list(network.decoder.aside)
+    sum((part * torch.randn_like(part)).sum() for part in [output, *aside.values()]).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
     with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
         assert network.restored(x).isfinite().all()

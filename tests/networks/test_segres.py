@@ -166,14 +166,17 @@ def test_it_is_built_again_from_its_description():
     torch.testing.assert_close(again.eval().restored(x), network.eval().restored(x))
 
 
-def test_sizes_encoders_and_groups_that_do_not_fit_are_refused():
+def test_sizes_and_encoders_that_do_not_fit_are_refused():
     network = build_network({"encoder": SMALL, "decoder": "segres"})
     with pytest.raises(ScanlearnError, match="divisible by 4, not 6 x 8 x 8"):
         network.restored(torch.rand(1, 1, 6, 8, 8))
     with pytest.raises(ScanlearnError, match="strides 1, 2, 4"):
         build_network({"encoder": {"name": "resnet18", "spatial_dims": 2}, "decoder": "segres"})
-    with pytest.raises(ScanlearnError, match="12 channels into 8 groups"):
-        build_network({"encoder": {**SMALL, "width": 12}})
+
+
+def test_norms_of_narrow_networks_have_fewer_groups():
+    encoder = build_network({"encoder": {**SMALL, "width": 12}}).encoder
+    assert [level[-1].first.norm.num_groups for level in encoder.levels] == [4, 8, 8]
 
 
 def test_upsampling_is_linear_interpolation_with_aligned_corners():

@@ -12,7 +12,7 @@ from scanlearn.networks.network import build_network
 
 def tiny(name, dims=2, channels=None, out_channels=2):
     encoder = {"name": name, "width": 4, "spatial_dims": dims}
-    maps = {"unet": 4, "conv4": 4, "nnunet": 6}.get(name, 5)
+    maps = {"unet": 4, "conv4": 4, "segres": 4, "nnunet": 6}.get(name, 5)
     decoder = {"name": "unet_blocks", "channels": channels or [4] * maps, "out_channels": out_channels}
     return build_network({"encoder": encoder, "decoder": decoder})
 

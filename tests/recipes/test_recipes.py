@@ -18,7 +18,8 @@ from scanlearn.views.graph import ViewGraph
 
 MOCO = ["moco_v1", "moco_v2", "chen2021"]
 GENESIS = ["models_genesis_3d", "models_genesis_3d_small", "models_genesis_2d", "models_genesis_2d_small"]
-FINETUNING = ("finetune_", "target_")
+FAMILY = ("encdec", "vaeseg", "ss_", "boundseg", "cpcseg", "mean_teacher")  # label-efficient segmentation
+FINETUNING = ("finetune_", "target_", *FAMILY)
 PRETRAINING = [name for name in recipe_names() if not name.startswith(FINETUNING)]
 BASELINES = [
     f"{method}_{dims}" for method in ("inpainting", "context_restoration", "rotation") for dims in ("3d", "2d")
@@ -103,6 +104,7 @@ def test_network_and_objectives_build_and_name_views_that_exist(name):
         named = {
             getattr(objective, key) for key in ("query", "key", "view", "target", "mask") if hasattr(objective, key)
         } | set(getattr(objective, "views", ()))
+        named |= {view for pair in vars(objective).get("pairs", ()) for view in pair}
         assert named and named <= known
 
 

@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 
-from scanlearn.scans import arrays, journal, part, prepare, writers
+from scanlearn.scans import arrays, build, journal, part, prepare, writers
 
 
 def die(*_):
@@ -45,8 +45,8 @@ PLACES = {
     "in a note": lambda: setattr(journal.Journal, "append", lambda self, *_: cut_line(self, None)),
     "after widening": lambda: wrap(writers.Stack, "_widened", after=True),
     "while closing": lambda: wrap(writers.Stack, "close", after=True),
-    "before finishing": lambda: wrap(prepare, "finish"),
-    "after finishing": lambda: wrap(prepare, "finish", after=True),
+    "before finishing": lambda: wrap(build, "finish"),
+    "after finishing": lambda: wrap(build, "finish", after=True),
     "between two stores": lambda: setattr(part.Part, "move_in", lambda self: die(self.out.rename(self.old))),
     "in place": lambda: wrap(part.Part, "move_in", after=True),
 }

@@ -9,6 +9,7 @@ bias, and neither the coarsest map nor the output is normalised.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import gcd
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -21,12 +22,17 @@ from scanlearn.networks.encoder import ENCODERS, Encoder
 _LINEAR = {2: "bilinear", 3: "trilinear"}
 
 
+def group_norm(groups: int, channels: int) -> nn.GroupNorm:
+    """Group norm of so many groups, of fewer where they would not divide the channels."""
+    return nn.GroupNorm(gcd(groups, channels), channels)
+
+
 class NormReluConv(nn.Module):
     """Group norm, ReLU, convolution of 3 per axis."""
 
     def __init__(self, dims: int, inside: int, outside: int, groups: int, stride: int = 1, bias: bool = True):
         super().__init__()
-        self.norm = nn.GroupNorm(groups, inside)
+        self.norm = group_norm(groups, inside)
         self.conv = CONV[dims](inside, outside, kernel_size=3, stride=stride, padding=1, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -83,7 +89,7 @@ class SegResEncoder(Encoder):
         in_channels: channels of the input.
         width: channels of the first map; 32 as published.
         blocks: residual blocks of each level; (1, 2, 2, 4) as published.
-        groups: of every group norm.
+        groups: of every group norm, fewer where they do not divide its channels.
         dropout: share of single values set to 0 after the first convolution, in training.
         entry_conv: a second convolution before the blocks of the finest level, which MONAI's SegResNet lacks.
         bias: of the convolutions, which MONAI's SegResNet lacks.
@@ -115,10 +121,6 @@ class SegResEncoder(Encoder):
             entry_conv=entry_conv,
             bias=bias,
         )
-        if width % groups:
-            raise ScanlearnError(
-                f"The encoder 'segres' cannot divide {width} channels into {groups} groups for its norms."
-            )
         conv = CONV[spatial_dims]
         self.first = conv(in_channels, width, kernel_size=3, padding=1, bias=bias)
         self.dropout = nn.Dropout(dropout)
@@ -175,7 +177,7 @@ class SegResDecoder(Decoder):
             Up(dims, below, skip, groups, bias, align_corners)
             for below, skip in zip(channels[:0:-1], channels[-2::-1], strict=True)
         )
-        head: list[nn.Module] = [nn.GroupNorm(groups, channels[0]), nn.ReLU()] if head_norm else []
+        head: list[nn.Module] = [group_norm(groups, channels[0]), nn.ReLU()] if head_norm else []
         self.head = nn.Sequential(*head, CONV[dims](channels[0], out_channels, kernel_size=1))
         lecun_normal(self)
 
