@@ -3,7 +3,6 @@ import signal
 
 import pytest
 import torch
-from killed import Trainer
 from runs import RECIPES, image_store, moco_recipe
 from safetensors.torch import load_file
 
@@ -11,12 +10,6 @@ from scanlearn.engine.checkpoint import checkpoints
 from scanlearn.engine.pretrain import pretrain
 from scanlearn.engine.run_folder import RunFolder
 from scanlearn.errors import ScanlearnError
-
-
-@pytest.fixture(scope="module")
-def train():
-    with Trainer() as trainer:
-        yield trainer
 
 
 @pytest.fixture(scope="module")

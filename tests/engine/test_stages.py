@@ -6,7 +6,6 @@ import signal
 
 import pytest
 import torch
-from killed import Trainer
 from runs import RECIPES, genesis_recipe, image_store, moco_recipe, staged_best_recipe, staged_recipe
 from test_resume import assert_equal_bit_for_bit, assert_equal_optimizers, final_state, moments
 
@@ -18,12 +17,6 @@ from scanlearn.engine.run_folder import RunFolder
 from scanlearn.engine.stages import Stage, judged_by, phase_at, phases, scans_in, settled, stretched
 from scanlearn.engine.train import rate_at, total_steps
 from scanlearn.errors import ScanlearnError
-
-
-@pytest.fixture(scope="module")
-def train():
-    with Trainer() as trainer:
-        yield trainer
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from killed import Trainer
 from runs import SMALL_MOCO, genesis_recipe, image_store, train_validated, validated_recipe, volume_store
 from test_resume import assert_equal_bit_for_bit, final_state
 from test_train import HERE
@@ -219,12 +218,6 @@ def test_a_run_ends_early_with_the_weights_of_its_best_validation(tmp_path, stor
     short = train_validated(store, tmp_path / "short", validated_recipe(steps=6), seed=3)
     assert_equal_bit_for_bit(load_network(tmp_path / "short").state_dict(), load_network(out).state_dict())
     assert short.stopping["why"] == "the last step was reached" and short.stopping["best_step"] == 6
-
-
-@pytest.fixture(scope="module")
-def train():
-    with Trainer() as trainer:
-        yield trainer
 
 
 @pytest.mark.parametrize(("where", "step"), [("step", 5), ("step", 13), ("checkpoint", 12), ("export", 1)])

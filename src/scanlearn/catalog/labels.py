@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +41,21 @@ class Labels:
         if self.kind == "mask":
             return self.codes
         return ~np.isnan(self.codes) if self.codes.ndim == 1 else ~np.isnan(self.codes).all(axis=1)
+
+    def only(self, classes: Sequence[str]) -> Labels:
+        """The same labels for some classes, renumbered in this order; an unknown one is refused with the nearest.
+
+        A scan of another class is then unlabelled; where scans have several labels, it has none of these.
+        """
+        for name in classes:
+            if name not in self.classes:
+                raise unknown("class", name, self.classes)
+        places = [self.classes.index(name) for name in classes]
+        if self.kind == "multilabel":
+            return Labels("multilabel", list(classes), self.codes[:, places])
+        table = np.full(len(self.classes) + 1, -1, np.int64)  # the last entry serves missing labels, -1
+        table[places] = np.arange(len(places))
+        return Labels("class", list(classes), table[self.codes])
 
     def shown(self) -> tuple[np.ndarray, np.ndarray]:
         """(row, class) of every class that a scan shows, two int64 arrays sorted by row; none for numbers and masks."""

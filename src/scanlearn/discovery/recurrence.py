@@ -69,16 +69,16 @@ def sample(columns: Mapping[str, np.ndarray]) -> np.ndarray:
     base = np.flatnonzero((columns["part"] == 0) & (columns["scale"] == 0))
     word = np.asarray(columns["word"])[base]
     words = np.unique(word)
-    kept = words[_even(len(words), CROPS // PER_WORD)]
+    kept = words[evenly(len(words), CROPS // PER_WORD)]
     chosen = []
     for w in kept:
         lines = base[word == w]
         lines = lines[np.argsort(columns["rank"][lines], kind="stable")]
-        chosen.append(lines[_even(len(lines), PER_WORD)])
+        chosen.append(lines[evenly(len(lines), PER_WORD)])
     return np.sort(np.concatenate(chosen))
 
 
-def _even(count: int, wanted: int) -> np.ndarray:
+def evenly(count: int, wanted: int) -> np.ndarray:
     """At most ``wanted`` of 0..count-1, evenly, the first and the last among them."""
     return np.unique(np.rint(np.linspace(0, count - 1, min(count, wanted))).astype(np.int64))
 

@@ -49,6 +49,15 @@ def ten_crops(images: Tensor, size: Sequence[int]) -> Tensor:
     return torch.cat([crops, crops.flip(-1)], dim=1).flatten(0, 1)
 
 
+def unit_scans(
+    store: Store, rows: Sequence[int] | np.ndarray, boxes: Sequence[Box] | None, device: torch.device | str
+) -> Tensor:
+    """Scans of one shape, or boxes of them of one size, in [0, 1]: (n, C, *S)."""
+    raw = torch.from_numpy(np.stack(store.read(rows, boxes))).to(device)
+    low, high = (torch.from_numpy(bound).to(device) for bound in store.window(rows))
+    return to_unit(raw, low, high)
+
+
 def scan_batches(
     store: Store,
     rows: np.ndarray,
@@ -76,9 +85,7 @@ def scan_batches(
         part = items[start : start + batch_size]
         which = np.array([row for row, _ in part])
         boxes = None if flat else [boxes_of[row][i] for row, i in part]
-        raw = torch.from_numpy(np.stack(store.read(which, boxes))).to(device)
-        low, high = (torch.from_numpy(bound).to(device) for bound in store.window(which))
-        images = to_unit(raw, low, high)
+        images = unit_scans(store, which, boxes, device)
         yield which, resample(images, size) if flat else images
 
 

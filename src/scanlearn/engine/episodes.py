@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scanlearn.console import say
-from scanlearn.errors import ScanlearnError, unknown
+from scanlearn.errors import ScanlearnError
 from scanlearn.scans.episodes import EpisodeWalk, groups_of
 from scanlearn.scans.store import Store
 
@@ -98,17 +98,12 @@ def episodes_of(recipe: Recipe, store: Store, rows: np.ndarray, seed: int) -> tu
     if labels.kind != "class":
         raise ScanlearnError(f"The column {settings.target!r} holds a {labels.kind}; episodes need one class a scan.")
     names = list(dict.fromkeys(settings.classes or labels.classes))
-    for name in names:
-        if name not in labels.classes:
-            raise unknown("class", name, labels.classes)
+    codes = labels.only(names).codes[rows]
     if len(names) < FEWEST:
         raise ScanlearnError(
             f"Episodes of {len(names)} base classes ({', '.join(names)}) are always the same task, which `finetune` learns: "
             f"episodic training wants {FEWEST} or more, and others to diagnose later; pre-train without labels instead."
         )
-    table = np.full(len(labels.classes) + 1, -1, np.int64)  # the last entry serves missing labels, -1
-    table[[labels.classes.index(name) for name in names]] = np.arange(len(names))
-    codes = table[labels.codes[rows]]
     rows, codes = rows[codes >= 0], codes[codes >= 0]
     others = [name for name in labels.classes if name not in names]
     say(f"base classes: {', '.join(names)}; not seen: {', '.join(others) or 'none, so that none will be new'}.")

@@ -93,10 +93,10 @@ class Loader:
             raise ScanlearnError("Boxes are of whole scans, and the recipe's size reads patches: leave size out.")
         self.start, self.stop, self.workers = start, stop, workers
         own = partial(pace.positions, rank=rank, world_size=world_size)
-        self.steps = Steps(store, rows, size, pace, own, seed, masks, foreground, labels, boxes, patches, shares)
-        self.steps.labelled = labelled
-        if episodes is not None:
-            self.steps.walk = episodes
+        walk = episodes or (Walk(len(rows), seed) if shares is None else SharedWalk(shares, seed))
+        self.steps = Steps(
+            store, rows, size, pace, own, walk, seed, masks, labelled, foreground, labels, boxes, patches
+        )
 
     def __len__(self) -> int:
         return max(self.stop - self.start, 0)
@@ -145,21 +145,19 @@ class Steps(Dataset[Batch]):
         size: tuple[int, ...] | None,
         pace: Pace,
         positions: Callable[[int], np.ndarray],
+        walk: Walk | SharedWalk | EpisodeWalk,
         seed: int,
         masks: bool,
+        labelled: np.ndarray | None,
         foreground: float,
         labels: np.ndarray | None,
-        boxes: np.ndarray | None = None,
-        patches: Patches | None = None,
-        shares: Shares | None = None,
+        boxes: np.ndarray | None,
+        patches: Patches | None,
     ):
         self.store, self.rows, self.size, self.pace, self.positions_at = store, rows, size, pace, positions
         self.seed, self.masks, self.foreground, self.labels = seed, masks, foreground, labels
         self.patches, self.boxes = patches, boxes
-        self.labelled: np.ndarray | None = None
-        self.walk: Walk | SharedWalk | EpisodeWalk = (
-            Walk(len(rows), seed) if shares is None else SharedWalk(shares, seed)
-        )
+        self.labelled, self.walk = labelled, walk
         # Told by the whole table, so that every batch has the same type.
         self.resampled = patches is not None and bool((patches.sides != np.array(size)).any())
 

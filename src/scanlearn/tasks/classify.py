@@ -23,6 +23,7 @@ from scanlearn.networks.network import Network
 from scanlearn.objectives.classify import Classify
 from scanlearn.scans.store import Store
 from scanlearn.tasks.classification_metrics import classification_metrics, youden_threshold
+from scanlearn.tasks.targets import labelled_parts
 from scanlearn.tasks.trained import probabilities
 
 PER = ("scan", "study")
@@ -69,12 +70,6 @@ def scan_scores(
         return embed_scans(lambda images: scored(network.pooled(images)), store, rows, **where)
     features = embed_scans(network.pooled, store, rows, **where)
     return scored(torch.from_numpy(features).to(device)).cpu().numpy()
-
-
-def labelled_parts(store: Store, column: Labels) -> dict[str, np.ndarray]:
-    """Labelled rows of the validation and test parts."""
-    parts = {part: np.asarray(store.splits[part]) for part in ("val", "test")}
-    return {part: rows[column.labelled[rows]] for part, rows in parts.items()}
 
 
 @dataclass(frozen=True)

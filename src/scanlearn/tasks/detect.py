@@ -13,6 +13,7 @@ from torch import Tensor
 
 from scanlearn.catalog.labels import Labels
 from scanlearn.console import track
+from scanlearn.engine.embedding import unit_scans
 from scanlearn.engine.learner import Learner
 from scanlearn.engine.run_folder import RunFolder
 from scanlearn.errors import ScanlearnError
@@ -20,13 +21,13 @@ from scanlearn.files import replacing
 from scanlearn.networks.network import Network
 from scanlearn.networks.retina import decode
 from scanlearn.objectives.detect import Detect
-from scanlearn.scans.intensity import to_unit
 from scanlearn.scans.laid_boxes import padded, store_boxes, to_file, to_grid
 from scanlearn.scans.resample import resample
 from scanlearn.scans.store import Store
 from scanlearn.tasks.detection_metrics import Boxes, challenge_threshold, detection_metrics
 from scanlearn.tasks.mean_boxes import mean_box, mean_boxes
 from scanlearn.tasks.submission import write_submission
+from scanlearn.tasks.targets import box_labels, labelled_parts, labelled_rows
 from scanlearn.tasks.trained import Trained, save_head
 
 LEAST_SCORE = 0.01  # boxes of lower confidence are dropped
@@ -76,9 +77,7 @@ def _units(store: Store, rows: np.ndarray, device: torch.device) -> Iterator[tup
     """(rows, whole scans (n, C, H, W) in [0, 1]), a few at a time."""
     for begin in range(0, len(rows), TOGETHER):
         some = rows[begin : begin + TOGETHER]
-        raw = torch.from_numpy(np.stack(store.read(some))).to(device)
-        low, high = (torch.from_numpy(bound).to(device) for bound in store.window(some))
-        yield some, to_unit(raw, low, high)
+        yield some, unit_scans(store, some, None, device)
 
 
 def detect_rows(
@@ -98,8 +97,7 @@ def detect_rows(
 
 def labelled_test_rows(store: Store) -> np.ndarray:
     """Rows of the test part that were looked at for boxes."""
-    rows = np.asarray(store.splits["test"])
-    return rows[store_boxes(store)[2][rows]]
+    return labelled_rows(store, box_labels(store, None, None), "test")
 
 
 def reference(store: Store, rows: np.ndarray) -> Boxes:
@@ -126,8 +124,7 @@ def test_detector(
     Writes predictions.parquet (every box of both parts), predictions.csv (what would be handed in of the test part) and
     the detector's settings and threshold into the facts beside the weights.
     """
-    parts = {part: np.asarray(store.splits[part]) for part in ("val", "test")}
-    parts = {part: rows[column.labelled[rows]] for part, rows in parts.items()}
+    parts = labelled_parts(store, column)
     if not len(parts["test"]):
         raise ScanlearnError(f"No scan of the test part of {store.path.name} was looked at for boxes.")
     size = facts["input_size"]

@@ -11,11 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scanlearn.engine.embedding import grid_boxes
+from scanlearn.engine.embedding import grid_boxes, unit_scans
 from scanlearn.errors import ScanlearnError
 from scanlearn.networks.network import Network
 from scanlearn.scans.boxes import cuts_of
-from scanlearn.scans.intensity import to_unit
 from scanlearn.scans.resample import resample
 from scanlearn.scans.store import Box, Store
 from scanlearn.tasks.trained import Trained, probabilities
@@ -96,7 +95,5 @@ def _patches(store: Store, row: int, boxes: Sequence[Box], trained: Trained) -> 
     """(n, C, *input size) in [0, 1]: the whole scan in 2D, resized; its boxes in 3D."""
     device, rows = next(trained.network.parameters()).device, np.full(len(boxes), row)
     flat = store.spatial_dims == 2
-    raw = torch.from_numpy(np.stack(store.read(rows, None if flat else boxes))).to(device)
-    low, high = (torch.from_numpy(bound).to(device) for bound in store.window(rows))
-    images = to_unit(raw, low, high)
+    images = unit_scans(store, rows, None if flat else boxes, device)
     return resample(images, trained.facts["input_size"]) if flat else images

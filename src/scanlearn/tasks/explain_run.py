@@ -10,6 +10,7 @@ import numpy as np
 
 from scanlearn.catalog.boxes import BOX_FINDINGS, COLUMN
 from scanlearn.console import say, track
+from scanlearn.discovery.recurrence import evenly
 from scanlearn.engine.device import default_device
 from scanlearn.engine.run_folder import write_json
 from scanlearn.errors import ScanlearnError, unknown
@@ -121,7 +122,7 @@ def _surest(
 ) -> dict[str, Any]:
     if not len(rows):
         raise ScanlearnError(f"{store.path.name} has no scan in that part: choose another --part.")
-    some = rows[np.unique(np.linspace(0, len(rows) - 1, min(MOST, len(rows))).round().astype(int))]
+    some = rows[evenly(len(rows), MOST)]
     device = next(trained.network.parameters()).device
     facts = {**trained.facts, "crops": 1}
     scores = scan_scores(trained.network, trained.class_logits, store, some, facts, device)

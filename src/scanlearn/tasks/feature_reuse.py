@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scanlearn.engine.embedding import grid_boxes
+from scanlearn.discovery.recurrence import evenly
+from scanlearn.engine.embedding import grid_boxes, unit_scans
 from scanlearn.networks.network import Network
-from scanlearn.scans.intensity import to_unit
 from scanlearn.scans.resample import resample
 from scanlearn.scans.store import Store
 from scanlearn.weights.encoder import load_network
@@ -92,7 +92,7 @@ def feature_reuse(
         a volume its middle patch.
     """
     device = next(network.parameters()).device
-    rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(SCANS, len(rows))).round().astype(int))]
+    rows = rows[evenly(len(rows), SCANS)]
     before, training = load_network(init).to(device).eval(), network.training
     stages = stage_alignments(before, network.eval(), _middles(store, rows, size, device))
     network.train(training)
@@ -108,7 +108,5 @@ def _middles(store: Store, rows: np.ndarray, size: Sequence[int], device: torch.
         if not flat:
             grids = [grid_boxes(store.shape(int(row)), size) for row in some]
             boxes = [grid[len(grid) // 2] for grid in grids]
-        raw = torch.from_numpy(np.stack(store.read(some, boxes))).to(device)
-        low, high = (torch.from_numpy(bound).to(device) for bound in store.window(some))
-        images = to_unit(raw, low, high)
+        images = unit_scans(store, some, boxes, device)
         yield resample(images, size) if flat else images

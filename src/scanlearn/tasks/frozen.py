@@ -18,8 +18,9 @@ from scanlearn.engine.run_folder import RunFolder, write_json
 from scanlearn.engine.train import Training, write_facts
 from scanlearn.errors import ScanlearnError
 from scanlearn.scans.store import Store
-from scanlearn.tasks.classify import judge, labelled_parts
+from scanlearn.tasks.classify import judge
 from scanlearn.tasks.probe import features_of
+from scanlearn.tasks.targets import labelled_parts
 from scanlearn.tasks.trained import probabilities, save_head
 from scanlearn.weights.encoder import load_network, save_network, terms_of
 

@@ -14,16 +14,17 @@ from torch import Tensor
 
 from scanlearn.catalog.labels import Labels
 from scanlearn.console import track
+from scanlearn.engine.embedding import unit_scans
 from scanlearn.engine.learner import Learner
 from scanlearn.engine.run_folder import RunFolder
 from scanlearn.files import replacing
 from scanlearn.networks.network import Network
 from scanlearn.objectives.regions import painted
 from scanlearn.objectives.segment import Segment
-from scanlearn.scans.intensity import to_unit
 from scanlearn.scans.store import Store
 from scanlearn.tasks.segmentation_metrics import PER_CASE, segmentation_case, segmentation_metrics
 from scanlearn.tasks.sliding import sliding_window_logits
+from scanlearn.tasks.targets import labelled_rows
 
 OVERLAP = 0.25  # of neighbouring windows in a validation; the test takes one half, at three times the cost in 3D
 SHOWN = 8  # cases kept as pictures: the worst and the best
@@ -67,9 +68,7 @@ def without_specks(
 
 def read_unit(store: Store, row: int, device: torch.device) -> Tensor:
     """One whole scan (C, *S) in [0, 1]."""
-    raw = torch.from_numpy(store.read([row])[0][None]).to(device)
-    low, high = (torch.from_numpy(bound).to(device) for bound in store.window([row]))
-    return to_unit(raw, low, high)[0]
+    return unit_scans(store, [row], None, device)[0]
 
 
 def test_segmenter(
@@ -85,8 +84,7 @@ def test_segmenter(
 
     Writes cases.parquet (scan_id and figures of each case) and examples.npz (slices through the worst and best cases).
     """
-    rows = np.asarray(store.splits["test"])
-    rows = rows[column.labelled[rows]]
+    rows = labelled_rows(store, column, "test")
     regions = facts.get("regions")
     classes = regions or {name: [i + 1] for i, name in enumerate(store.mask_classes)}
     cases, slices = [], []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from scanlearn.catalog.labels import Labels
-from scanlearn.errors import ScanlearnError, unknown
+from scanlearn.errors import ScanlearnError
 from scanlearn.scans.laid_boxes import store_boxes
 from scanlearn.scans.store import Store
 from scanlearn.tasks.class_sets import class_names
@@ -32,15 +32,7 @@ def only_classes(labels: Labels, classes: list[str]) -> Labels:
     """
     if labels.kind not in ("class", "multilabel") or len(classes) < 2:
         raise ScanlearnError("classes takes two or more classes of a label column.")
-    for name in classes:
-        if name not in labels.classes:
-            raise unknown("class", name, labels.classes)
-    if labels.kind == "multilabel":
-        return Labels("multilabel", list(classes), labels.codes[:, [labels.classes.index(name) for name in classes]])
-    table = np.full(len(labels.classes) + 1, -1, np.int64)  # the last entry serves missing labels, -1
-    for code, name in enumerate(classes):
-        table[labels.classes.index(name)] = code
-    return Labels("class", list(classes), table[labels.codes])
+    return labels.only(classes)
 
 
 def mask_labels(store: Store, target: str | None, classes: list[str] | None) -> Labels:
@@ -53,3 +45,14 @@ def mask_labels(store: Store, target: str | None, classes: list[str] | None) -> 
 def box_labels(store: Store, target: str | None, classes: list[str] | None) -> Labels:
     """Which scans were looked at for boxes, those without one included: yes or no, as for masks."""
     return Labels("mask", [], store_boxes(store)[2])
+
+
+def labelled_rows(store: Store, labels: Labels, part: str) -> np.ndarray:
+    """int64 (n,): the rows of a part of the store that have a label."""
+    rows = np.asarray(store.splits[part])
+    return rows[labels.labelled[rows]]
+
+
+def labelled_parts(store: Store, labels: Labels) -> dict[str, np.ndarray]:
+    """Those of the validation part and of the test part."""
+    return {part: labelled_rows(store, labels, part) for part in ("val", "test")}

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from scanlearn.catalog.labels import Labels
 from scanlearn.engine.learner import Learner
 from scanlearn.engine.stopping import Validate
 from scanlearn.errors import ScanlearnError
 from scanlearn.scans.store import Store
 from scanlearn.tasks.kinds import KINDS
+from scanlearn.tasks.targets import labelled_rows
 
 
 def validation_figure(task: str, store: Store, column: Labels, size: list[int]) -> Validate:
@@ -19,8 +18,7 @@ def validation_figure(task: str, store: Store, column: Labels, size: list[int]) 
         ScanlearnError: the validation part has no scan with what the task learns from.
     """
     kind = KINDS[task]
-    rows = np.asarray(store.splits["val"])
-    rows = rows[column.labelled[rows]]
+    rows = labelled_rows(store, column, "val")
     if len(rows) == 0:
         raise ScanlearnError(
             f"No scan of the validation part of {store.path.name} has a {kind.wanted} to validate by: add "
