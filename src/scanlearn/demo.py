@@ -17,8 +17,8 @@ import pyarrow.csv as pacsv
 
 from scanlearn.console import say
 from scanlearn.engine.pretrain import pretrain
-from scanlearn.engine.run_folder import write_json
 from scanlearn.errors import ScanlearnError
+from scanlearn.files import read_json, write_json
 from scanlearn.scans.prepare import prepare
 from scanlearn.scans.store import Store
 from scanlearn.study.comparison import write_comparison
@@ -110,8 +110,6 @@ def demo(out: str | Path, seeds: int = 3) -> Path:
 
 def fine_tune(store: Store, out: Path, name: str, seed: int) -> dict[str, Any]:
     """One fine-tuning with few labelled cubes; returns its results."""
-    import json
-
     folder = out / f"{name}-seed{seed}"
     if not (folder / "results.json").exists():
         init = "none" if name == "scratch" else str(out / "pretrained")
@@ -128,7 +126,7 @@ def fine_tune(store: Store, out: Path, name: str, seed: int) -> dict[str, Any]:
         )
     if not (folder / "report.html").exists():
         report(folder, store.path)
-    return {"method": name, "seed": seed, "folder": folder.name, **json.loads((folder / "results.json").read_text())}
+    return {"method": name, "seed": seed, "folder": folder.name, **read_json(folder / "results.json", "The results")}
 
 
 def summary(results: list[dict[str, Any]], seeds: int, store: Store) -> dict[str, Any]:
@@ -139,7 +137,7 @@ def summary(results: list[dict[str, Any]], seeds: int, store: Store) -> dict[str
     }
     return {
         "dice": by_method,
-        "comparison": paired_comparison(np.array(by_method["pretrained"]), np.array(by_method["scratch"])),
+        "comparison": paired_comparison(*(np.array(by_method[m], np.float64) for m in ("pretrained", "scratch"))),
         "seeds": seeds,
         "labelled": LABELLED,
         "classes": ["grey matter", "white matter"],

@@ -115,6 +115,28 @@ def write_atomic(path: Path, data: str | bytes) -> None:
         temporary.write_bytes(data)
 
 
+def to_json(data: Any, indent: int | None = None) -> str:
+    """JSON that every reader takes: what Python would write as NaN or Infinity, which JSON knows not, becomes null.
+
+    >>> to_json({"low": float("nan"), "high": 0.5})
+    '{"low": null, "high": 0.5}'
+    """
+    return json.dumps(_told(data), indent=indent, allow_nan=False)
+
+
+def write_json(path: Path, data: Any) -> None:
+    """``write_atomic`` of indented JSON; a figure that cannot be told (NaN) is null there, see ``to_json``."""
+    write_atomic(path, to_json(data, indent=1) + "\n")
+
+
+def _told(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {key: _told(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_told(value) for value in data]
+    return None if isinstance(data, float) and not math.isfinite(data) else data
+
+
 def make_folder(path: Path) -> None:
     """Make a folder and its parents, or raise a WriteError."""
     try:

@@ -4,8 +4,8 @@ import shutil
 
 import pytest
 
-from scanlearn.engine.run_folder import write_json
 from scanlearn.errors import ScanlearnError
+from scanlearn.files import write_json
 from scanlearn.study.report import report
 from study.names import COLUMN, PATIENTS, RUN
 from study.reading import Page

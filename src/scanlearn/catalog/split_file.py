@@ -7,7 +7,6 @@ there. Its own hash, over the parts alone, tells whether two groups use the same
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +17,7 @@ import numpy as np
 from scanlearn.catalog.table import SPLITS, Catalog
 from scanlearn.console import say, warn
 from scanlearn.errors import ScanlearnError
-from scanlearn.files import parse_json, read_bounded, write_atomic
+from scanlearn.files import parse_json, read_bounded, write_json
 
 KIND = "scanlearn split"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -38,7 +37,7 @@ def write_split(path: str | Path, catalog: Catalog, parts: Mapping[str, np.ndarr
         raise ScanlearnError("A file is in two parts, so this split would leak: divide by patient first.")
     code = split_hash(found)
     head = {"kind": KIND, "version": 1, "sha256": code, "files": {name: len(part) for name, part in found.items()}}
-    write_atomic(Path(path), json.dumps({**head, "made": made, "parts": found}, indent=1) + "\n")
+    write_json(Path(path), {**head, "made": made, "parts": found})
     return code
 
 

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from scanlearn.console import say
-from scanlearn.engine.run_folder import write_json
 from scanlearn.errors import ScanlearnError
-from scanlearn.files import lock, make_folder, read_json
+from scanlearn.files import lock, make_folder, read_json, write_json
 from scanlearn.scans.store import Store
 from scanlearn.scans.words import FACTS, Words, open_words
 

@@ -22,9 +22,9 @@ from scanlearn.catalog.containment import datasets_of
 from scanlearn.catalog.labels import labels_of
 from scanlearn.catalog.mapped import WORDS, check_words, codes_of, damaged, numbers, open_mapped, present, write_mapped
 from scanlearn.catalog.table import Catalog
-from scanlearn.engine.run_folder import RunFolder, write_json
+from scanlearn.engine.run_folder import RunFolder
 from scanlearn.errors import ScanlearnError
-from scanlearn.files import read_json, replacing
+from scanlearn.files import read_json, replacing, write_json
 from scanlearn.scans.fingerprints import kept_looks
 from scanlearn.scans.store import Store
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
-import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,23 +11,9 @@ from typing import IO, Any
 
 from scanlearn.console import warn
 from scanlearn.errors import ScanlearnError
-from scanlearn.files import WriteError, lock, parse_json, read_json, write_atomic
+from scanlearn.files import WriteError, lock, parse_json, read_json, to_json, write_atomic
 
 LINE_BYTES = 1 << 20  # a line of metrics.jsonl has a few hundred
-
-
-def write_json(path: Path, data: Any) -> None:
-    """``write_atomic`` of indented JSON; a figure that cannot be told (NaN) becomes null, which JSON knows."""
-    write_atomic(path, json.dumps(without_nan(data), indent=1, allow_nan=False) + "\n")
-
-
-def without_nan(data: Any) -> Any:
-    """The same data with None for NaN and infinities."""
-    if isinstance(data, dict):
-        return {key: without_nan(value) for key, value in data.items()}
-    if isinstance(data, list | tuple):
-        return [without_nan(value) for value in data]
-    return None if isinstance(data, float) and not math.isfinite(data) else data
 
 
 def run_of(weights: Path | str) -> Path:
@@ -161,7 +145,7 @@ class MetricLog:
     def __init__(self, run: RunFolder, start_step: int):
         # A resumed run says the steps after its checkpoint again: their old lines go, so that each step is there once.
         kept = [line for line in run.read_metrics() if line["step"] <= start_step]
-        write_atomic(run.metrics, "".join(json.dumps(line) + "\n" for line in kept))
+        write_atomic(run.metrics, "".join(to_json(line) + "\n" for line in kept))
         self._path = run.metrics
         try:
             self._file = run.metrics.open("ab", buffering=0)
@@ -176,7 +160,7 @@ class MetricLog:
             WriteError: there is no room for the line; nothing of it is left in the file.
         """
         rounded = {k: float(f"{v:.6g}") if isinstance(v, float) else v for k, v in values.items()}
-        line = (json.dumps(without_nan({"step": step, "kind": kind, **rounded})) + "\n").encode()
+        line = (to_json({"step": step, "kind": kind, **rounded}) + "\n").encode()
         before = self._path.stat().st_size
         try:
             written = self._file.write(line)

@@ -28,13 +28,13 @@ from scanlearn.engine.progress import TrainingProgress
 from scanlearn.engine.recipe import Recipe
 from scanlearn.engine.record import write_record
 from scanlearn.engine.resume import facts_of, refuse_changes, refuse_lost_weights, resumable
-from scanlearn.engine.run_folder import MetricLog, RunFolder, write_json
+from scanlearn.engine.run_folder import MetricLog, RunFolder
 from scanlearn.engine.schedule import factor
 from scanlearn.engine.stages import Phase, judged_by, phase_at, phases, settled
 from scanlearn.engine.stop import StopSignal
 from scanlearn.engine.stopping import Stopping, Validate, examine, refuse_no_figure
 from scanlearn.errors import ScanlearnError
-from scanlearn.files import WriteError
+from scanlearn.files import WriteError, write_json
 from scanlearn.keys import key_of
 from scanlearn.networks.network import Network
 from scanlearn.randomness import Draws

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from scanlearn.catalog.splits import make_splits
 from scanlearn.catalog.table import SPLITS, Catalog
 from scanlearn.console import say, warn
 from scanlearn.errors import ScanlearnError
+from scanlearn.files import write_json
 from scanlearn.scans import arrays, intensity
 from scanlearn.scans.conform import Conformed
 from scanlearn.scans.foreground import Foreground
@@ -75,7 +75,7 @@ def finish(part: Path, source: Catalog, items: list[Conformed], settings: dict[s
     for kind in ("volumes", "masks"):
         if settings["spatial_dims"] == 3 and (part / kind).is_dir():
             (part / kind / "zarr.json").write_text(arrays.GROUP_METADATA)
-    (part / "store.json").write_text(json.dumps(info, indent=1) + "\n")
+    write_json(part / "store.json", info)
     _tell(info, catalog, good, bad, equal, splits)
     if identifiers == "hashed":
         _keep_names(private, source, hidden, items, list_path(head["name"], head["key"]))

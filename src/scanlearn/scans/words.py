@@ -9,7 +9,6 @@ MiB for each word and patient; the table takes 60 bytes for each crop.
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ import pyarrow as pa
 
 from scanlearn.catalog.mapped import numbers, open_mapped, write_mapped
 from scanlearn.errors import ScanlearnError
-from scanlearn.files import make_folder, read_json, replacing, write_atomic
+from scanlearn.files import make_folder, read_json, replacing, write_json
 from scanlearn.scans.store import Store
 
 TABLE, FACTS = "words.arrow", "words.json"
@@ -120,7 +119,7 @@ def write_words(
         "size": [int(n) for n in size],
         "settings": settings,
     }
-    write_atomic(folder / FACTS, json.dumps(facts, indent=1, allow_nan=False) + "\n")
+    write_json(folder / FACTS, facts)
 
 
 def open_words(folder: str | Path, store: Store | None = None) -> Words:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from scanlearn.console import say, warn
-from scanlearn.engine.run_folder import write_json
 from scanlearn.errors import Interrupted, ScanlearnError
+from scanlearn.files import write_json
 from scanlearn.scans.store import Store, open_store
 from scanlearn.study.grid import Grid, build_grid
 from scanlearn.study.measure import Estimate, measure, steps_that_fit

@@ -15,9 +15,9 @@ from scanlearn import __version__
 from scanlearn.console import say
 from scanlearn.engine.recipe_file import read_yaml
 from scanlearn.engine.record import read_record
-from scanlearn.engine.run_folder import RunFolder, write_json
+from scanlearn.engine.run_folder import RunFolder
 from scanlearn.errors import ScanlearnError
-from scanlearn.files import write_atomic
+from scanlearn.files import write_atomic, write_json
 from scanlearn.networks.network import Network
 from scanlearn.scans.store import Store
 from scanlearn.study import cases, looks

@@ -17,9 +17,9 @@ from typing import Any
 from scanlearn.console import say, warn
 from scanlearn.engine.checkpoint import checkpoints
 from scanlearn.engine.pretrain import pretrain
-from scanlearn.engine.run_folder import RunFolder, write_json
+from scanlearn.engine.run_folder import RunFolder
 from scanlearn.errors import Interrupted, ScanlearnError
-from scanlearn.files import InUse, lock, read_json
+from scanlearn.files import InUse, lock, read_json, write_json
 from scanlearn.scans.store import Store, open_store
 from scanlearn.study.grid import Cell, Grid, Pretraining, build_grid, folder_of
 from scanlearn.study.page import without_paths

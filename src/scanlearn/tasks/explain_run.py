@@ -12,9 +12,8 @@ from scanlearn.catalog.boxes import BOX_FINDINGS, COLUMN
 from scanlearn.console import say, track
 from scanlearn.discovery.recurrence import evenly
 from scanlearn.engine.device import default_device
-from scanlearn.engine.run_folder import write_json
 from scanlearn.errors import ScanlearnError, unknown
-from scanlearn.files import make_folder
+from scanlearn.files import make_folder, write_json
 from scanlearn.scans.store import Store, open_store
 from scanlearn.tasks.classify import scan_scores
 from scanlearn.tasks.explain import heat

@@ -14,9 +14,10 @@ from scanlearn.console import say
 from scanlearn.engine.leaks import Checked, not_seen
 from scanlearn.engine.recipe import Recipe, override, parse_recipe, recipe_dict, with_base
 from scanlearn.engine.resume import resumable
-from scanlearn.engine.run_folder import RunFolder, run_of, write_json
+from scanlearn.engine.run_folder import RunFolder, run_of
 from scanlearn.engine.train import Result, Training, train
 from scanlearn.errors import Interrupted, ScanlearnError, unknown
+from scanlearn.files import write_json
 from scanlearn.scans.store import Store, open_store
 from scanlearn.tasks.feature_reuse import feature_reuse
 from scanlearn.tasks.frozen import finetune_frozen

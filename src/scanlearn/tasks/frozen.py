@@ -14,9 +14,10 @@ from scanlearn.engine.device import start_fabric
 from scanlearn.engine.leaks import Checked, keep_apart
 from scanlearn.engine.recipe import Recipe
 from scanlearn.engine.resume import facts_of
-from scanlearn.engine.run_folder import RunFolder, write_json
+from scanlearn.engine.run_folder import RunFolder
 from scanlearn.engine.train import Training, write_facts
 from scanlearn.errors import ScanlearnError
+from scanlearn.files import write_json
 from scanlearn.scans.store import Store
 from scanlearn.tasks.classify import judge
 from scanlearn.tasks.probe import features_of

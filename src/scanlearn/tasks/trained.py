@@ -12,9 +12,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from scanlearn.engine.run_folder import write_json
 from scanlearn.errors import ScanlearnError
-from scanlearn.files import read_json, write_atomic
+from scanlearn.files import read_json, write_atomic, write_json
 from scanlearn.networks.network import Network
 from scanlearn.weights.encoder import load_network
 

@@ -10,9 +10,8 @@ import pyarrow as pa
 
 from scanlearn.catalog.pseudonyms import list_path, pseudonymise, read_list, write_list
 from scanlearn.catalog.table import Catalog
-from scanlearn.engine.run_folder import write_json
 from scanlearn.errors import ScanlearnError
-from scanlearn.files import read_json
+from scanlearn.files import read_json, write_json
 
 CARD = "predictions.json"
 KEY_BYTES = 6

@@ -5,7 +5,6 @@ Nothing here names a patient: a file of episodes holds rows and the content key 
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import numpy as np
 
 from scanlearn.catalog.labels import Labels
 from scanlearn.errors import ScanlearnError
-from scanlearn.files import read_json, write_atomic
+from scanlearn.files import read_json, to_json, write_atomic
 from scanlearn.scans.episodes import groups_of
 from scanlearn.scans.store import Store
 
@@ -78,7 +77,7 @@ class Episodes:
             "query_of_class": {str(c): queries[c].tolist() for c in sorted(queries)} if official else None,
             "episodes": episodes,
         }
-        write_atomic(Path(path), json.dumps(data) + "\n")
+        write_atomic(Path(path), to_json(data) + "\n")
 
 
 def load_episodes(path: str | Path, store: Store, column: Labels) -> Episodes:

@@ -13,9 +13,8 @@ import numpy as np
 from scanlearn.catalog.labels import Labels
 from scanlearn.console import say, warn
 from scanlearn.engine.leaks import Checked, not_seen
-from scanlearn.engine.run_folder import write_json
 from scanlearn.errors import ScanlearnError, unknown
-from scanlearn.files import make_folder
+from scanlearn.files import make_folder, write_json
 from scanlearn.scans.episodes import groups_of
 from scanlearn.scans.store import Store, open_store
 from scanlearn.tasks.bootstrap import PatientBootstrap, estimate
