@@ -84,6 +84,31 @@ def test_a_hash_is_the_signs_of_the_lowest_frequencies_of_the_cosine_transform()
         assert (np.unpackbits(found) == [spectrum[u, v] > 0 for _, v, u in order]).mean() > 0.99  # of 0, chance decides
 
 
+def test_a_hash_does_not_depend_on_the_looks_beside_it_and_what_is_symmetric_has_no_odd_frequency():
+    looks = smooth_looks(1500)
+    looks[:, :, 16:] = looks[:, :, 15::-1]
+    found = hashes(looks)
+    assert (found[-3:] == hashes(looks[-3:])).all() and (found[:3] == hashes(looks[:3].copy())).all()
+    odd = mirrored(found) ^ found  # where rounding noise would decide
+    assert odd.any() and not (found & odd).any()
+
+
+def test_each_pair_of_many_equal_pictures_is_there_once():
+    prints = np.repeat(random_hashes(3), 40, axis=0)
+    found = alike(prints)
+    assert len(found) == 3 * 40 * 39 // 2 and not found.bits.any() and not found.mirrored.any()
+    assert len(set(zip(found.first.tolist(), found.second.tolist(), strict=True))) == len(found)
+
+
+@pytest.mark.parametrize("radius", [0, 2, 8])
+def test_other_radii_are_as_exact(radius):
+    prints = random_hashes(30)
+    rng = np.random.default_rng(2)
+    near = [with_flips(prints[i], rng.choice(BITS, i % 10, replace=False)) for i in range(30)]
+    expected = sum(i % 10 <= radius for i in range(30))
+    assert len(alike(np.concatenate([prints, near]), radius=radius)) == expected
+
+
 def test_likeness_is_1_for_copies_as_they_are_or_mirrored_and_low_for_others():
     looks = smooth_looks(4)
     looks[1] = looks[0][:, ::-1]

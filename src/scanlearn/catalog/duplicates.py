@@ -5,13 +5,13 @@ the lowest frequencies of its cosine transform: scaling, re-encoding and another
 mirrored left-right has the same bits but for those of the odd frequencies across, so both are found at once.
 
 Pairs within ``RADIUS`` bits must agree in one of ``RADIUS + 1`` groups of bits (pigeonhole): rows are sorted by each
-group, and only rows of equal bits are compared, so no such pair is missed. Pairs are then looked at again: the
-correlation of their looks, without what is smooth in them, tells a copy from two patients in the same position.
+group, and only rows of equal bits are compared (``catalog.meeting``), so no such pair is missed. Pairs are then looked
+at again: the correlation of their looks, without what is smooth in them, tells a copy from two patients in the same
+position.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
@@ -21,7 +21,8 @@ SIDE = 32  # pixels of a look
 BITS = 256
 RADIUS = 15  # bits in which two copies may differ
 LIKENESS = 0.95  # correlation of the looks of two copies, at least
-_BLOCK = 1 << 20  # pairs compared at once
+_EXACT = 1 << 17  # cosines are multiples of 1 / _EXACT: the sums of their products with pixels are exact in float64
+_AT_ONCE = 1024  # looks
 
 
 @dataclass(frozen=True)
@@ -42,14 +43,15 @@ class Pairs:
 
 
 def hashes(looks: np.ndarray) -> np.ndarray:
-    """uint8 (N, 32): the 256 bits of looks uint8 (N, 32, 32)."""
+    """uint8 (N, 32): the 256 bits of looks uint8 (N, 32, 32), the same on every machine and among any other looks."""
     found = np.empty((len(looks), BITS // 8), np.uint8)
-    rows, columns, _ = _frequencies()
+    down, across, _ = _frequencies()
     basis = _cosines()
-    for start in range(0, len(looks), 4096):
-        block = looks[start : start + 4096].astype(np.float32)
-        spectrum = basis @ block @ basis.T
-        found[start : start + 4096] = np.packbits(spectrum[:, rows, columns] > 0, axis=1)
+    for start in range(0, len(looks), _AT_ONCE):
+        block = looks[start : start + _AT_ONCE].astype(np.float64)
+        rows = (block.reshape(-1, SIDE) @ basis).reshape(len(block), SIDE, -1)  # a large product, not one for each look
+        spectrum = (rows.transpose(0, 2, 1).reshape(-1, SIDE) @ basis).reshape(len(block), -1, basis.shape[1])
+        found[start : start + _AT_ONCE] = np.packbits(spectrum[:, across, down] > 0, axis=1)
     return found
 
 
@@ -63,20 +65,19 @@ def alike(prints: np.ndarray, apart: np.ndarray | None = None, *, radius: int = 
 
     apart: numbers (N,), of patients or of sources; only pairs of two numbers count. A hash of zeros is of no picture.
     """
-    plain, turned = _as_words(prints), _as_words(mirrored(prints))
-    owner = np.arange(len(prints)) if apart is None else np.asarray(apart)
+    from scanlearn.catalog.meeting import near_pairs  # compiled: only those who compare wait for it
+
     kept = np.flatnonzero(prints.any(1))
-    found: list[Pairs] = []
-    for group in _groups(prints[kept], radius + 1):
-        keys = _keys(prints, group), _keys(mirrored(prints), group)
-        for first, second, flipped in _meeting(kept, keys[0][kept], keys[1][kept]):
-            two = np.flatnonzero(owner[first] != owner[second])
-            first, second = first[two], second[two]
-            bits = np.bitwise_count(plain[first] ^ (turned if flipped else plain)[second]).sum(axis=1, dtype=np.int64)
-            near = np.flatnonzero(bits <= radius)
-            if len(near):
-                found.append(Pairs(first[near], second[near], bits[near], np.full(len(near), flipped)))
-    return _once(found)
+    shown, turn = prints[kept], _frequencies()[2]
+    owner = kept if apart is None else np.asarray(apart)[kept]
+    groups = _groups(shown, radius + 1)
+    masks = np.stack([_as_words(_only(group)) for group in groups])
+    parts = []
+    for number, group in enumerate(groups):
+        turned = _as_words(turn), _keys(turn[None], group)[0]
+        parts.append(near_pairs(_as_words(shown), _keys(shown, group), owner, turned, masks[:number], radius))
+    first, second, bits, flipped = (np.concatenate(cells) for cells in zip(*parts, strict=True))
+    return _once(Pairs(kept[first], kept[second], bits, flipped))
 
 
 def likeness(looks: np.ndarray, pairs: Pairs) -> np.ndarray:
@@ -103,59 +104,34 @@ def _sharp(looks: np.ndarray) -> np.ndarray:
 
 
 def _groups(prints: np.ndarray, count: int) -> list[np.ndarray]:
-    """All bits dealt to ``count`` groups, those that divide the rows best first, so that every group divides them well."""
+    """The bits dealt to ``count`` groups, those that divide the rows best first, so that every group divides them well.
+
+    At most 64 to a group, as many as a number has.
+    """
     share = np.unpackbits(prints[:: max(1, len(prints) // 65_536)], axis=1).mean(0) if len(prints) else np.zeros(BITS)
     order = np.argsort(np.abs(share - 0.5), kind="stable")
-    return [order[start::count] for start in range(count)]
+    return [order[start::count][:64] for start in range(count)]
 
 
 def _keys(prints: np.ndarray, group: np.ndarray) -> np.ndarray:
     """uint64 (N,): the bits of one group as a number."""
     keys = np.zeros(len(prints), np.uint64)
-    for bit in group[:64]:
+    for bit in group:
         keys = keys << np.uint64(1) | (prints[:, bit // 8] >> np.uint8(7 - bit % 8) & np.uint8(1))
     return keys
 
 
-def _meeting(rows: np.ndarray, plain: np.ndarray, turned: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, bool]]:
-    """(rows, later rows, whether the later one is mirrored): blocks of all pairs whose keys are equal."""
-    order = np.argsort(plain, kind="stable")
-    ordered = plain[order]
-    ends = np.searchsorted(ordered, ordered, "right")
-    yield from _blocks(rows[order], np.arange(1, len(order) + 1), ends, rows[order], False)
-    starts, ends = np.searchsorted(ordered, turned, "left"), np.searchsorted(ordered, turned, "right")
-    yield from _blocks(rows, starts, ends, rows[order], True)
+def _only(group: np.ndarray) -> np.ndarray:
+    """uint8 (32,): the hash whose bits are those of a group."""
+    return np.packbits(np.isin(np.arange(BITS), group))
 
 
-def _blocks(
-    own: np.ndarray, starts: np.ndarray, ends: np.ndarray, others: np.ndarray, flipped: bool
-) -> Iterator[tuple[np.ndarray, np.ndarray, bool]]:
-    """Pairs of own[i] and others[starts[i]:ends[i]], a million at a time."""
-    counts = np.maximum(ends - starts, 0)
-    kept = np.flatnonzero(counts)
-    total = np.concatenate([[0], np.cumsum(counts[kept])])
-    at = 0
-    while at < len(kept):
-        stop = max(int(np.searchsorted(total, total[at] + _BLOCK, "right")) - 1, at + 1)
-        rows, many = kept[at:stop], counts[kept[at:stop]]
-        inside = np.arange(many.sum()) - np.repeat(np.cumsum(many) - many, many)
-        a, b = np.repeat(own[rows], many), others[np.repeat(starts[rows], many) + inside]
-        fine = a < b if flipped else slice(None)  # of mirrored pairs each is met from both sides
-        yield np.minimum(a, b)[fine], np.maximum(a, b)[fine], flipped
-        at = stop
-
-
-def _once(found: list[Pairs]) -> Pairs:
+def _once(pairs: Pairs) -> Pairs:
     """Each pair once, sorted; one that is alike both ways counts the way of fewer bits."""
-    empty = np.zeros(0, np.int64)
-    if not found:
-        return Pairs(empty, empty, empty, np.zeros(0, bool))
-    parts = [np.concatenate([getattr(pairs, name) for pairs in found]) for name in Pairs.__dataclass_fields__]
-    every = Pairs(*parts)
-    every = every.take(np.lexsort((every.mirrored, every.bits, every.second, every.first)))
-    new = np.ones(len(every), bool)
-    new[1:] = (np.diff(every.first) != 0) | (np.diff(every.second) != 0)
-    return every.take(new)
+    pairs = pairs.take(np.lexsort((pairs.mirrored, pairs.bits, pairs.second, pairs.first)))
+    new = np.ones(len(pairs), bool)
+    new[1:] = (np.diff(pairs.first) != 0) | (np.diff(pairs.second) != 0)
+    return pairs.take(new)
 
 
 def _as_words(prints: np.ndarray) -> np.ndarray:
@@ -172,6 +148,7 @@ def _frequencies() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 @cache
 def _cosines() -> np.ndarray:
-    """float32 (32, 32): the basis of the cosine transform (DCT-II), a row for each frequency."""
-    k, x = np.arange(SIDE)[:, None], np.arange(SIDE)[None]
-    return np.cos(np.pi * k * (2 * x + 1) / (2 * SIDE)).astype(np.float32)
+    """float64 (32, F): the basis of the cosine transform (DCT-II), a column for each of the frequencies in use."""
+    k = np.arange(max(part.max() for part in _frequencies()[:2]) + 1)[None]
+    waves = np.cos(np.pi * k * (2 * np.arange(SIDE)[:, None] + 1) / (2 * SIDE))
+    return np.rint(waves * _EXACT) / _EXACT

@@ -215,8 +215,8 @@ def _pictures(sides: Sequence[Side], start: np.ndarray, of_side: np.ndarray, row
 def _within(side: Side, rows: np.ndarray, patient: np.ndarray, file: np.ndarray, pairs: Pairs) -> list[Shared]:
     """Files that are there twice under one patient, and files and pictures that two patients share."""
     inside = (pairs.first >= rows[0]) & (pairs.second <= rows[-1]) if len(rows) else np.zeros(len(pairs), bool)
-    whose, often = np.unique(np.stack([file[rows], patient[rows]]), axis=1, return_counts=True)
-    files = int((np.unique(whose[0], return_counts=True)[1] > 1).sum())
+    whose, often = np.unique(file[rows].astype(np.int64) << 32 | patient[rows], return_counts=True)
+    files = int((np.unique(whose >> 32, return_counts=True)[1] > 1).sum())
     copies, mirrored = (None, None) if side.prints is None else (int(inside.sum()), int(pairs.mirrored[inside].sum()))
     other = Shared(side.name, "another patient" if side.known else "another scan", None, files, copies, mirrored)
     if not side.known:
