@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from scanlearn.errors import ScanlearnError
-from scanlearn.networks.norm import SplitBatchNorm, set_batch_norm
+from scanlearn.networks.norm import GroupNorm, SplitBatchNorm, set_batch_norm
 
 NORMS = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 
@@ -148,3 +148,26 @@ def test_wrong_settings_are_refused():
         set_batch_norm(model(), "split", 0)
     with pytest.raises(ScanlearnError, match="batch of 5 cannot be split into 2"):
         SplitBatchNorm(3, groups=2)(torch.zeros(5, 3, 2))
+
+
+@pytest.mark.parametrize(
+    ("shape", "layout"),
+    [
+        ((2, 6, 5), torch.contiguous_format),
+        ((2, 6, 5, 4), torch.contiguous_format),
+        ((2, 6, 5, 4), torch.channels_last),
+        ((2, 6, 3, 5, 4), torch.contiguous_format),
+        ((2, 6, 3, 5, 4), torch.channels_last_3d),
+    ],
+)
+def test_group_norm_has_the_values_of_pytorch_and_keeps_the_order_of_its_input(shape, layout):
+    ours, theirs = GroupNorm(3, 6).double(), nn.GroupNorm(3, 6).double()
+    theirs.load_state_dict({name: torch.randn_like(value) for name, value in theirs.state_dict().items()})
+    ours.load_state_dict(theirs.state_dict())
+    x = torch.randn(shape, dtype=torch.float64).contiguous(memory_format=layout).requires_grad_()
+    y = ours(x)
+    assert y.is_contiguous(memory_format=layout)
+    torch.testing.assert_close(y, theirs(x))
+    weights = torch.randn_like(y)
+    mine = torch.autograd.grad((y * weights).sum(), [x, ours.weight, ours.bias])
+    torch.testing.assert_close(mine, torch.autograd.grad((theirs(x) * weights).sum(), [x, theirs.weight, theirs.bias]))

@@ -18,13 +18,14 @@ from scanlearn.errors import ScanlearnError
 from scanlearn.networks.conv import CONV
 from scanlearn.networks.decoder import DECODERS, Decoder
 from scanlearn.networks.encoder import ENCODERS, Encoder
+from scanlearn.networks.norm import GroupNorm
 
 _LINEAR = {2: "bilinear", 3: "trilinear"}
 
 
 def group_norm(groups: int, channels: int) -> nn.GroupNorm:
     """Group norm of so many groups, of fewer where they would not divide the channels."""
-    return nn.GroupNorm(gcd(groups, channels), channels)
+    return GroupNorm(gcd(groups, channels), channels)
 
 
 class NormReluConv(nn.Module):
