@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 
 import numpy as np
@@ -68,11 +69,14 @@ def test_a_table_of_checks_names_no_patient_and_no_file(tmp_path, capsys):
     from scanlearn.cli import main
 
     ours, theirs = two_folders(tmp_path)
-    assert main(["catalog", "check", str(ours), str(theirs)]) == 0
+    page = tmp_path / "page.html"
+    assert main(["catalog", "check", str(ours), str(theirs), "--out", str(page), "--patient", "folder"]) == 0
     said = capsys.readouterr()
     line = next(line for line in said.out.splitlines() if line.split()[:2] == ["ours", "theirs"])
-    assert line.split()[-3:] == ["1", "3", "1"]
-    assert not any(f"{kind}{n}" in said.out + said.err for kind in "ab" for n in range(6))
+    assert line.split()[2:] == ["1", "1", "3", "1"]
+    words = said.out + said.err + re.sub(r'src="data:[^"]*"', "", page.read_text())
+    assert not any(re.search(rf"\b{kind}{n}\b", words) for kind in "ab" for n in range(6))
+    assert not any(name in words for name in ("x.png", "y.png", "another.png"))
     assert main(["catalog", "describe", str(ours), str(theirs)]) == 2
 
 

@@ -8,7 +8,13 @@ from typing import Literal
 from scanlearn.errors import ScanlearnError
 
 
-def catalog(what: Literal["describe", "check", "split"], sources: list[str], out: str | None = None) -> None:
+def catalog(
+    what: Literal["describe", "check", "split"],
+    sources: list[str],
+    out: str | None = None,
+    patient: str | None = None,
+    layout: str | None = None,
+) -> None:
     """Look at data: describe counts what is there, check looks for leaks between any of them, split writes a split down.
 
       scanlearn catalog describe stores/chest                     scans and patients by part, label and view; a page with pictures
@@ -24,7 +30,10 @@ def catalog(what: Literal["describe", "check", "split"], sources: list[str], out
     Args:
         what: describe, check or split.
         sources: stores, runs, folders or tables.
-        out: describe: the page to write (SOURCE-description.html in the current folder by default); split: the file.
+        out: the page to write (SOURCE-description.html or SOURCE-leaks.html in the current folder by default); split:
+            the file.
+        patient: of folders and tables: who a scan is of, as `prepare` takes it (a column, folder, or a pattern).
+        layout: of folders: the public data set that they hold, where it is not recognised; none for a plain folder.
     """
     from scanlearn.console import next_command, say
 
@@ -33,7 +42,7 @@ def catalog(what: Literal["describe", "check", "split"], sources: list[str], out
 
         if len(sources) != 1:
             raise ScanlearnError("catalog describe takes one source at a time.")
-        text, page = describe(sources[0], out)
+        text, page = describe(sources[0], out, patient=patient, layout=layout)
         print(text)
         say(f"Page: {page}")
         next_command(f"scanlearn catalog check {sources[0]}")
@@ -41,23 +50,13 @@ def catalog(what: Literal["describe", "check", "split"], sources: list[str], out
     if what == "split":
         _write_split(sources, out)
         return
-    if out is not None:
-        raise ScanlearnError("catalog check prints what it finds and writes no page: leave --out out.")
-    from scanlearn.engine.sides import compare, side_of
+    from scanlearn.study.leak_page import check
 
-    sides = [side_of(source) for source in sources]
-    found, _ = compare(sides)
-    print(leak_table(found))
-    leaks = [one for one in found if not one.clean]
-    for one in found:
-        for sentence in one.told:
-            say(f"{one.a} and {one.b}: {sentence}")
-    open_ = [side.name for side in sides if not side.known]
-    if open_:
-        say(f"Not known: whose the scans of {', '.join(open_)} are, so a patient in two places cannot be seen.")
-    if len(sides) > 1:
-        say("Patients with equal names in two data sets (1, 2, 3, ...) may be different people.")
-    say(f"{len(leaks)} of {len(found)} comparisons found something." if leaks else "Nothing was found.")
+    table, sentences, page = check(sources, out, patient=patient, layout=layout)
+    print(table)
+    for sentence in sentences:
+        say(sentence)
+    say(f"Page: {page}")
     store = next((source for source in sources if (Path(source) / "store.json").is_file()), "STORE")
     next_command(f"scanlearn pretrain {store} --recipe RECIPE --out runs/NAME")
 
@@ -76,18 +75,3 @@ def _write_split(sources: list[str], out: str | None) -> None:
     code = write_split(out, store.catalog, store.splits, **made)
     say(f"{out} holds the split {code[:12]} ({code}); it names files by their contents and nobody by name.")
     next_command(f"scanlearn prepare SOURCE --split {out} --out stores/same-split")
-
-
-def leak_table(found: list) -> str:
-    """What any two share, as plain text; "-" for what was not looked for."""
-    head = ("", "and", "patients", "files", "look alike", "mirrored")
-    cells = [
-        (one.a, one.b, *("-" if n is None else f"{n:,}" for n in (one.patients, one.files, one.copies, one.mirrored)))
-        for one in found
-    ]
-    width = [max(len(row[i]) for row in (head, *cells)) for i in range(len(head))]
-    lines = []
-    for row in (head, *cells):
-        words = [cell.ljust(w) if i < 2 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, width, strict=True))]
-        lines.append("  ".join(words).rstrip())
-    return "\n".join(lines)

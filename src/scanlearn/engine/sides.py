@@ -6,6 +6,7 @@ compared by their sha256, pictures by their looks. Nothing that is told names a 
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -27,9 +28,11 @@ from scanlearn.engine.run_folder import RunFolder
 from scanlearn.errors import ScanlearnError
 from scanlearn.scans.fingerprints import LIKENESS, looks_of, looks_of_source
 from scanlearn.scans.rows import digests as hash_files
-from scanlearn.scans.sources import source_of
-from scanlearn.scans.store import open_store
+from scanlearn.scans.sources import ArraySource, FileSource, source_of
+from scanlearn.scans.store import Store, open_store
 
+# What is compared with a side where no other side or part is.
+SAME_PATIENT, OTHER_PATIENT, OTHER_SCAN = "the same patient", "another patient", "another scan"
 _PSEUDONYM = re.compile(rf"[a-z]+-[0-9a-f]{{{DIGITS}}}")
 
 
@@ -45,9 +48,17 @@ class Side:
     datasets: frozenset[str]
     prints: np.ndarray | None  # uint8 (N, 32)
     pictures: np.ndarray | None  # uint8 (N, 32, 32)
+    rows: np.ndarray  # int64 (N,): of the store or the source; of a run, of the store that it was made from
+    scans: Store | FileSource | ArraySource | None = None  # to read them again; a run cannot
 
     def __len__(self) -> int:
         return len(self.files)
+
+    @property
+    def parts(self) -> list[str]:
+        """The names of its parts, train, val and test first."""
+        there = {*np.unique(self.part).tolist()} - {""}
+        return [*(name for name in SPLITS if name in there), *sorted(there - {*SPLITS})]
 
 
 @dataclass(frozen=True)
@@ -69,10 +80,11 @@ class Shared:
         return self.harmless or not (self.patients or self.files or self.copies or self.told)
 
 
-def side_of(place: str | Path) -> Side:
+def side_of(place: str | Path, *, patient: str | None = None, layout: str | None = None) -> Side:
     """A store, a run, or anything that ``prepare`` takes; of the last, every file is read.
 
-    Raises ScanlearnError for what is none of them, and for a run without a record.
+    patient, layout: of the last, as in ``Catalog.from_source``. Raises ScanlearnError for what is none of them, and for
+    a run without a record.
     """
     path = Path(place)
     if (path / "store.json").is_file() or "://" in str(place):
@@ -81,7 +93,7 @@ def side_of(place: str | Path) -> Side:
         return _of_run(path)
     if (path / "recipe.yaml").is_file():
         raise ScanlearnError(f"The run {path} has no record of its data, so it cannot be checked.")
-    return _of_source(path)
+    return _of_source(path, patient, layout)
 
 
 def _of_store(place: str) -> Side:
@@ -100,6 +112,8 @@ def _of_store(place: str) -> Side:
         datasets_of(catalog, store.info["settings"].get("origin", {})),
         looks.prints,
         looks.pictures,
+        np.arange(len(store)),
+        store,
     )
 
 
@@ -107,26 +121,34 @@ def _of_run(path: Path) -> Side:
     record = read_record(RunFolder(path))
     assert record is not None  # side_of saw it
     part = np.full(len(record.table), "", dtype="<U16")
-    for name, rows in record.parts.items():
-        part[rows] = name
+    for name, where in record.parts.items():
+        part[where] = name
     prints = [record.prints(name) for name in record.parts]
     whole = None if any(one is None for one in prints) else np.concatenate([np.zeros((0, 32), np.uint8), *prints])
     patients, files = record.table["patient_id"].chunk(0).dictionary_decode(), record.table["sha256"].chunk(0)
-    return Side(path.name, _hidden(patients), record.patients_known, files, part, record.datasets, whole, None)
+    rows = np.concatenate([np.zeros(0, np.int64), *map(record.rows, record.parts)])
+    return Side(path.name, _hidden(patients), record.patients_known, files, part, record.datasets, whole, None, rows)
 
 
-def _of_source(path: Path) -> Side:
-    reader = source_of(path)
+def _of_source(path: Path, patient: str | None, layout: str | None) -> Side:
+    reader = source_of(path, patient=patient, layout=layout)
     catalog: Catalog = reader.catalog
     count = len(catalog)
     say(f"{path.name} is no store: its {count:,} scans are read now; a store keeps what is needed.")
     found = [bytes.fromhex(own) if own else b"" for own, _ in track(hash_files(reader), count, "hash")]
-    files = pa.array([one if len(one) == 32 else row.to_bytes(32, "big") for row, one in enumerate(found)], DIGEST)
+    # What cannot be read is equal to nothing, in another source neither.
+    files = pa.array([one if len(one) == 32 else _nothing(path, row) for row, one in enumerate(found)], DIGEST)
     looks = looks_of_source(reader)
     part = np.array([name if name in SPLITS else "" for name in catalog.column("split")], dtype="<U8")
     patients = _hidden(catalog.array("patient_id"))
     known = catalog.patients_known
-    return Side(path.name, patients, known, files, part, datasets_of(catalog), looks.prints, looks.pictures)
+    datasets, rows = datasets_of(catalog), np.arange(count)
+    name = path.absolute().name
+    return Side(name, patients, known, files, part, datasets, looks.prints, looks.pictures, rows, reader)
+
+
+def _nothing(path: Path, row: int) -> bytes:
+    return hashlib.sha256(f"{path.absolute()}\n{row}".encode()).digest()
 
 
 def _hidden(names: pa.Array) -> pa.Array:
@@ -146,36 +168,41 @@ def compare(sides: Sequence[Side]) -> tuple[list[Shared], Pairs]:
 
     The rows of the pairs count through all sides. Within a side, only pairs of different patients count.
     """
-    start = np.concatenate([[0], np.cumsum([len(side) for side in sides])])
-    patient = _codes([side.patients for side in sides])
-    file = _codes([side.files for side in sides])
+    start = starts(sides)
+    patient, file = codes([side.patients for side in sides]), codes([side.files for side in sides])
     of_side = np.repeat(np.arange(len(sides)), np.diff(start))
     pairs = _copies(sides, of_side, patient)
     pairs = pairs.take(file[pairs.first] != file[pairs.second])
     found = []
+    names = titles(sides)
     for i, side in enumerate(sides):
         rows = np.arange(start[i], start[i + 1])
-        parts = [name for name in dict.fromkeys(side.part.tolist()) if name]
-        found += _within(side, rows, patient, file, pairs)
-        for a, b in combinations(parts, 2):
+        found += _within(names[i], side, rows, patient, file, pairs)
+        for a, b in combinations(side.parts, 2):
             one, other = rows[side.part == a], rows[side.part == b]
-            titles = f"{side.name} {a}", f"{side.name} {b}"
-            found.append(_between(titles, one, other, patient, file, pairs, side.known, side.prints is not None, ()))
+            two = f"{names[i]} {a}", f"{names[i]} {b}"
+            found.append(_between(two, one, other, patient, file, pairs, side.known, side.prints is not None, ()))
     for i, j in combinations(range(len(sides)), 2):
         one, other = (np.arange(start[k], start[k + 1]) for k in (i, j))
         told = tuple(shared_images(sides[i].datasets, sides[j].datasets))
         known = sides[i].known and sides[j].known
         looked = sides[i].prints is not None and sides[j].prints is not None
-        titles = _titles(sides[i], sides[j])
-        found.append(_between(titles, one, other, patient, file, pairs, known, looked, told))
+        found.append(_between((names[i], names[j]), one, other, patient, file, pairs, known, looked, told))
     return found, pairs
 
 
-def _titles(a: Side, b: Side) -> tuple[str, str]:
-    return (a.name, b.name) if a.name != b.name else (f"{a.name} (1)", f"{b.name} (2)")
+def titles(sides: Sequence[Side]) -> list[str]:
+    """What the sides are called, each otherwise: of those of one name by number."""
+    names = [side.name for side in sides]
+    return [f"{name} ({names[:i].count(name) + 1})" if names.count(name) > 1 else name for i, name in enumerate(names)]
 
 
-def _codes(columns: Sequence[pa.Array]) -> np.ndarray:
+def starts(sides: Sequence[Side]) -> np.ndarray:
+    """int64 (sides + 1,): where the rows of each side begin when they are counted through all sides, and their number."""
+    return np.concatenate([[0], np.cumsum([len(side) for side in sides])])
+
+
+def codes(columns: Sequence[pa.Array]) -> np.ndarray:
     """int32 (sum of N,): equal values of all columns have equal numbers."""
     return numbers(pc.dictionary_encode(pa.concat_arrays(list(columns))).indices)
 
@@ -188,7 +215,7 @@ def _copies(sides: Sequence[Side], of_side: np.ndarray, patient: np.ndarray) -> 
     sure = np.ones(len(pairs), bool)
     seen = np.array([side.pictures is not None for side in sides])
     both = np.flatnonzero(seen[of_side[pairs.first]] & seen[of_side[pairs.second]])
-    start = np.concatenate([[0], np.cumsum([len(side) for side in sides])])
+    start = starts(sides)
     for block in _chunks(both):
         chosen = pairs.take(block)
         looks = np.concatenate([_pictures(sides, start, of_side, rows) for rows in (chosen.first, chosen.second)])
@@ -212,20 +239,22 @@ def _pictures(sides: Sequence[Side], start: np.ndarray, of_side: np.ndarray, row
     return out
 
 
-def _within(side: Side, rows: np.ndarray, patient: np.ndarray, file: np.ndarray, pairs: Pairs) -> list[Shared]:
+def _within(
+    name: str, side: Side, rows: np.ndarray, patient: np.ndarray, file: np.ndarray, pairs: Pairs
+) -> list[Shared]:
     """Files that are there twice under one patient, and files and pictures that two patients share."""
     inside = (pairs.first >= rows[0]) & (pairs.second <= rows[-1]) if len(rows) else np.zeros(len(pairs), bool)
     whose, often = np.unique(file[rows].astype(np.int64) << 32 | patient[rows], return_counts=True)
     files = int((np.unique(whose >> 32, return_counts=True)[1] > 1).sum())
     copies, mirrored = (None, None) if side.prints is None else (int(inside.sum()), int(pairs.mirrored[inside].sum()))
-    other = Shared(side.name, "another patient" if side.known else "another scan", None, files, copies, mirrored)
+    other = Shared(name, OTHER_PATIENT if side.known else OTHER_SCAN, None, files, copies, mirrored)
     if not side.known:
         return [other]
-    return [Shared(side.name, "the same patient", None, int((often > 1).sum()), None, None, harmless=True), other]
+    return [Shared(name, SAME_PATIENT, None, int((often > 1).sum()), None, None, harmless=True), other]
 
 
 def _between(
-    titles: tuple[str, str],
+    named: tuple[str, str],
     one: np.ndarray,
     other: np.ndarray,
     patient: np.ndarray,
@@ -242,4 +271,4 @@ def _between(
     patients = len(np.intersect1d(patient[one], patient[other])) if known else None
     files = len(np.intersect1d(file[one], file[other]))
     copies, mirrored = int(crossing.sum()), int(pairs.mirrored[crossing].sum())
-    return Shared(*titles, patients, files, copies if looked else None, mirrored if looked else None, told)
+    return Shared(*named, patients, files, copies if looked else None, mirrored if looked else None, told)

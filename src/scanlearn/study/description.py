@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -18,7 +17,7 @@ from scanlearn.files import write_atomic
 from scanlearn.scans.sources import ArraySource, FileSource, source_of
 from scanlearn.scans.store import Store, open_store
 from scanlearn.study.page import MISSING, Picture, Strip, Table, count, render
-from scanlearn.study.pictures import flat, scan_slices, tile
+from scanlearn.study.pictures import slices_of, tile
 
 MOST_WORDS = 20  # of a column; one with more is counted only
 SHEET = 24  # scans with a picture
@@ -36,15 +35,18 @@ class Data:
     scans: Store | FileSource | ArraySource
 
 
-def describe(source: str | Path, out: str | Path | None = None) -> tuple[str, Path]:
+def describe(
+    source: str | Path, out: str | Path | None = None, *, patient: str | None = None, layout: str | None = None
+) -> tuple[str, Path]:
     """(text, page): counts of a store, or of anything that ``prepare`` takes, and a page with pictures.
 
     Neither names a scan, a patient or a file; a column of which every word could be a name is counted only.
 
     Args:
         out: the page to write; NAME-description.html in the current folder by default.
+        patient, layout: of a folder or a table, as ``prepare`` takes them.
     """
-    data = _open(source)
+    data = _open(source, patient, layout)
     tables = [_parts(data), *_columns(data)]
     page = Path(out) if out is not None else Path(f"{data.name}-description.html")
     patients = data.catalog.count_patients(np.arange(len(data.catalog)))
@@ -58,25 +60,27 @@ def describe(source: str | Path, out: str | Path | None = None) -> tuple[str, Pa
     return "\n\n".join([f"{data.name}: {lead}", *facts, *map(as_text, tables)]), page
 
 
-def as_text(table: Table) -> str:
-    """A table as plain text."""
+def as_text(table: Table, words: int = 1) -> str:
+    """A table as plain text; its first columns, so many, are words and set to the left."""
     rows = [[table.caption, *table.head[1:]], *([str(cell) for cell in row] for row in table.rows)]
     width = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = [
-        "  ".join(cell.rjust(w) if i else cell.ljust(w) for i, (cell, w) in enumerate(zip(row, width, strict=True)))
+        "  ".join(
+            cell.ljust(w) if i < words else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, width, strict=True))
+        )
         for row in rows
     ]
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _open(source: str | Path) -> Data:
+def _open(source: str | Path, patient: str | None, layout: str | None) -> Data:
     path = Path(source)
     if (path / "store.json").is_file() or "://" in str(source):
         store = open_store(str(source))
         origin = store.info["settings"].get("origin", {})
         found = datasets_of(store.catalog, origin)
         return Data(store.path.name, store.catalog, store.splits, store.masked, found, store)
-    reader = source_of(path)
+    reader = source_of(path, patient=patient, layout=layout)
     catalog = reader.catalog
     split = np.array(catalog.column("split"))
     parts = {name: np.flatnonzero(split == name) for name in SPLITS if (split == name).any()}
@@ -137,21 +141,7 @@ def _sheet(data: Data) -> list[Picture]:
     order = np.random.default_rng(0).permutation(len(patient))
     _, first = np.unique(patient[order], return_index=True)
     rows = np.sort(order[np.sort(first)[:SHEET]])
-    if isinstance(data.scans, Store):
-        slices: list[Any] = scan_slices(data.scans, rows)
-    else:
-        slices = [_slice(data.scans, int(row)) for row in rows]
-        if lost := sum(one is None for one in slices):
-            warn(f"{lost} of {len(rows)} scans of the sheet cannot be read.")
-    return [tile(image, "a scan") for image in slices if image is not None]
-
-
-def _slice(reader: FileSource | ArraySource, row: int) -> np.ndarray | None:
-    try:
-        scan = reader.read(row)
-    except Exception:  # whatever a file does to the code that reads it, the others are shown
-        return None
-    array = scan.array.astype(np.float32)
-    low, high = np.percentile(array, (0.5, 99.5))
-    unit = np.clip((array - low) / max(high - low, 1e-6), 0, 1)
-    return flat(unit, array.ndim - 1, scan.affine if array.ndim == 4 else None)
+    slices = slices_of(data.scans, rows)
+    if lost := slices.count(None):
+        warn(f"{lost} of {len(rows)} scans of the sheet cannot be read.")
+    return [tile(image, "a scan", ratio=ratio) for image, ratio in filter(None, slices)]

@@ -14,6 +14,7 @@ from nibabel.orientations import aff2axcodes
 from PIL import Image
 
 from scanlearn.scans.intensity import to_unit
+from scanlearn.scans.sources import ArraySource, FileSource
 from scanlearn.scans.store import Store
 from scanlearn.study.page import Picture
 
@@ -184,6 +185,28 @@ def scan_slices(store: Store, rows: Sequence[int] | np.ndarray) -> list[np.ndarr
         unit = to_unit(torch.from_numpy(raw[None]), *bounds)[0].numpy()
         slices.append(flat(unit, store.spatial_dims, store.affine(int(rows[i])) if store.spatial_dims == 3 else None))
     return slices
+
+
+def slices_of(
+    scans: Store | FileSource | ArraySource, rows: Sequence[int] | np.ndarray
+) -> list[tuple[np.ndarray, float] | None]:
+    """(slice in [0, 1], height over width of its pixels) of some scans, None for what cannot be read."""
+    if isinstance(scans, Store):
+        ratios = [ratio_of(scans, int(row)) for row in rows]
+        return list(zip(scan_slices(scans, rows), ratios, strict=True))
+    return [_slice_of_source(scans, int(row)) for row in rows]
+
+
+def _slice_of_source(reader: FileSource | ArraySource, row: int) -> tuple[np.ndarray, float] | None:
+    try:
+        scan = reader.read(row)
+    except Exception:  # whatever a file does to the code that reads it, the others are shown
+        return None
+    array = scan.array.astype(np.float32)
+    low, high = np.percentile(array, (0.5, 99.5))
+    unit = np.clip((array - low) / max(high - low, 1e-6), 0, 1)
+    volume = array.ndim == 4
+    return flat(unit, array.ndim - 1, scan.affine if volume else None), pixel_ratio(scan.affine) if volume else 1.0
 
 
 def scan_tiles(
