@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import re
+from itertools import combinations
 from types import SimpleNamespace
 
 import nibabel as nib
@@ -13,9 +14,12 @@ import pytest
 
 from scanlearn.scans.store import open_store
 from scanlearn.study.export import escape
+from scanlearn.study.page import Table, render
+from scanlearn.study.pairs import comparison_tables
 from scanlearn.study.run import report_again, study
-from scanlearn.study.study_report import comparison_table
+from scanlearn.study.study_report import notices
 from scanlearn.study.viewer import worst_and_best
+from scanlearn.tasks.bootstrap import ONE_PATIENT
 from study.reading import Page
 from study.studies import volume_study
 
@@ -104,6 +108,59 @@ def test_the_effect_size_points_where_the_difference_points(value, written):
     difference = {"value": 0.1 * sign, "low": -0.1, "high": 0.3}
     pair = {"a": "one", "b": "two", "difference": difference, "p": 0.2, "p_holm": 0.4}
     effects = {"hedges_g": {"value": value}, "superiority": {"value": 0.9}}
-    facts = {"labels": [{"asked": 5, "scans": 5}], "comparisons": {"5": [{**pair, "effects": effects}]}}
-    ((methods, _, shown, *_, effect),) = comparison_table(facts, "Dice").rows
+    facts = {"labels": [{"asked": 5, "scans": 5}], "twins": {}, "verdicts": {"5": {"best": "one"}}}
+    (table,) = comparison_tables({**facts, "comparisons": {"5": [{**pair, "effects": effects}]}}, "Dice")
+    ((methods, _, shown, *_, effect),) = table.rows
     assert methods == ("one − two" if sign > 0 else "two − one") and shown.value == "+0.100" and effect == written
+
+
+def facts_of_seven(twins):
+    """Seven methods at two label counts: 42 pairs, whose intervals cannot be told."""
+    methods, nothing = ["scratch", *"abcdef"], float("nan")
+    pair = {
+        "difference": {"value": -0.1, "low": nothing, "high": nothing},
+        "p": nothing,
+        "p_holm": nothing,
+        "effects": {},
+    }
+    return {
+        "labels": [{"asked": 5, "scans": 5}, {"asked": "all", "scans": 40}],
+        "comparisons": {at: [{"a": a, "b": b, **pair} for a, b in combinations(methods, 2)] for at in ("5", "all")},
+        "twins": dict.fromkeys("abcdef", "scratch") if twins else {},
+        "verdicts": {"5": {"best": "c"}, "all": {"best": "d"}},
+    }
+
+
+@pytest.mark.parametrize(("twins", "asked"), [(True, ["scratch", "scratch"]), (False, ["c", "d"])])
+def test_of_many_pairs_those_with_scratch_or_with_the_best_stand_open_and_the_others_are_folded(twins, asked):
+    first, others = comparison_tables(facts_of_seven(twins), "Dice")
+    assert (first.folded, others.folded) == (False, True) and others.caption == "The other 30 pairs"
+    assert [(row[1], set(row[0].split(" − "))) for row in first.rows] == [
+        (labels, {of, other})
+        for labels, of in zip(("5", "40"), asked, strict=True)
+        for other in ["scratch", *"abcdef"]
+        if other != of
+    ]
+    assert len(others.rows) == 30 and not {row[0] for row in first.rows[:6]} & {row[0] for row in others.rows[:15]}
+    assert "Holm: over all 21 pairs at one label count, shown or folded" in first.note
+    assert all(row[2:] == [("+0.100", ""), "–", "–", "–"] for row in first.rows + others.rows)
+
+
+def test_a_folded_table_is_behind_its_caption():
+    tables = [Table(name, ["pair", "p"], [["one − two", "0.1"]], folded=name == "rest") for name in ("first", "rest")]
+    words = dict.fromkeys(("title", "version", "sentence"), "") | {"key_figures": [], "panels": []}
+    page = render("fewshot.html.jinja", **words, tables=tables)
+    open_table, _, folded = page.partition("<details>")
+    assert "<span>first</span></caption>" in open_table and "<table>" in open_table
+    assert (
+        folded.lstrip().startswith("<summary>rest</summary>") and "<caption>" not in folded and "</details>" in folded
+    )
+
+
+@pytest.mark.parametrize(("seeds", "said"), [(1, "there are no intervals"), (3, "the intervals speak of seeds alone")])
+def test_a_study_with_one_test_patient_says_what_its_intervals_are(seeds, said):
+    facts = {"missing": [], "test": {"patients": 1}, "question": {"seeds": seeds, "pretraining_seeds": 2}, "twins": {}}
+    store = SimpleNamespace(catalog=SimpleNamespace(patients_known=True))
+    assert notices(facts, store) == [f"The test part is of one patient, so {said}: {ONE_PATIENT}."]
+    facts["test"]["patients"] = 2
+    assert notices(facts, store) == []

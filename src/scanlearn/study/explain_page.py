@@ -16,6 +16,7 @@ from scanlearn.files import read_json, write_atomic
 from scanlearn.scans.store import Store, open_store
 from scanlearn.study.page import Cell, Picture, Strip, Table, count, measured, number, percent, render
 from scanlearn.study.pictures import box_tile, pixel_ratio, ratio_of, scan_slices, tile, upright
+from scanlearn.tasks.bootstrap import ONE_PATIENT
 from scanlearn.tasks.explain import heat
 from scanlearn.tasks.explain_boxes import OVERLAPS, box_cases, hot_box
 from scanlearn.tasks.trained import Trained, load_trained
@@ -99,8 +100,9 @@ def table(judged: Mapping[str, Any], threshold: float) -> Table:
     head = ["", "cases", "pointing", "IoU", *(f"IoU > {least:g}" for least in OVERLAPS), "blind finger"]
     note = (
         f"The hot spot is the largest connected part of a map from {percent(threshold)} of its maximum on; IoU is that of "
-        "its box with the box that it fits best. 95 % intervals from resampled patients."
+        "its box with the box that it fits best. "
     )
+    note += "95 % intervals from resampled patients." if judged["patients"] > 1 else f"No intervals: {ONE_PATIENT}."
     return Table("Heat maps against boxes", head, rows, total=len(rows) > 2, note=note)
 
 

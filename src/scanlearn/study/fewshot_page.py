@@ -10,6 +10,7 @@ from scanlearn import __version__
 from scanlearn.files import read_json, write_atomic
 from scanlearn.study.page import Panel, Table, count, measured, render
 from scanlearn.study.study_figures import label_figure
+from scanlearn.tasks.bootstrap import ONE_PATIENT
 
 NAMES = {
     "accuracy": "accuracy",
@@ -64,9 +65,10 @@ def sentence(results: Mapping[str, Any], classifier: str) -> str:
     ]
     versus = f" Differences: {', '.join(against)}." if against else ""
     labelled = count(int(shots), "labelled scan")
+    whose = "" if found["low"] is None else ", with its 95 % interval over patients"
     return (
-        f"With {labelled} of each class, the accuracy of {classifier} on {run} is {told(found, '.3f')}, with its "
-        f"95 % interval over patients; guessing reaches {1 / results['ways']:.3f}.{versus}"
+        f"With {labelled} of each class, the accuracy of {classifier} on {run} is {told(found, '.3f')}{whose}; "
+        f"guessing reaches {1 / results['ways']:.3f}.{versus}"
     )
 
 
@@ -116,6 +118,8 @@ def table(results: Mapping[str, Any], sources: Sequence[str], figure: str) -> Ta
         for classifier, by_shots in results["results"][source].items()
     ]
     note = "Mean over episodes; intervals over the patients who were asked about."
+    if results["bootstrap"].get("patients", 2) < 2:
+        note = f"Mean over episodes. All queries are of one patient, and {ONE_PATIENT}."
     if "finetuning" in results:
         tuned = results["finetuning"]
         told = f"{count(tuned['episodes'], 'episode')}, {count(tuned['steps'], 'step')} each"

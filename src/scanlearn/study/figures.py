@@ -16,7 +16,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from scanlearn.study.page import Picture, number, percent
+from scanlearn.study.page import Picture, percent, spoken
 
 INK, MUTED, RULE, ACCENT = "#1b2126", "#5a6570", "#d9dee2", "#0b6272"
 # The accent first, then colours that stay apart for colour-blind readers; each class also has its own marker.
@@ -217,7 +217,7 @@ def interval_figure(
         if reference is not None:
             axes.axvline(reference, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
         one_row_each(axes, [short(label) for label, _ in rows], f"{name}, 95 % interval")
-        words = [f"{label} {number(f['value'])} ({number(f['low'])} to {number(f['high'])})." for label, f in rows]
+        words = [f"{label} {spoken(found)}." for label, found in rows]
         return svg(figure, f"{name} with 95 % intervals. " + " ".join(words))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -67,7 +67,10 @@ Cell = str | Measured | Shaded
 
 @dataclass(frozen=True)
 class Table:
-    """A table with a caption; the first cell of a row is its heading. ``total`` marks the last row as a summary."""
+    """A table with a caption; the first cell of a row is its heading.
+
+    ``total`` marks the last row as a summary; a ``folded`` table is opened by a click on its caption.
+    """
 
     caption: str
     head: Sequence[str]
@@ -75,6 +78,7 @@ class Table:
     total: bool = False
     words: bool = False  # the cells are words, set to the left
     note: str = ""
+    folded: bool = False
 
 
 @dataclass(frozen=True)
@@ -126,10 +130,16 @@ def count(value: int, noun: str) -> str:
     return f"{value:,} {noun}" if value == 1 else f"{value:,} {noun}s"
 
 
-def measured(estimate: dict[str, Any], digits: int = 3) -> Measured:
+def measured(estimate: Mapping[str, Any], digits: int = 3) -> Measured:
     """A metric ``{"value", "low", "high"}`` as a cell: the figure, and its interval where it has one."""
     low, high = number(estimate.get("low"), digits), number(estimate.get("high"), digits)
     return Measured(number(estimate["value"], digits), "" if MISSING in (low, high) else f"{low} to {high}")
+
+
+def spoken(estimate: Mapping[str, Any]) -> str:
+    """The same for the description of a diagram: "0.812 (0.750 to 0.875)", or the figure alone."""
+    figure = measured(estimate)
+    return f"{figure.value} ({figure.interval})" if figure.interval else figure.value
 
 
 # An absolute path of two components or more, a home folder, a drive, a file URL; not "images/s", not a web address.

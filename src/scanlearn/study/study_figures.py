@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter, NullLocator
 
 from scanlearn.study.figures import COLOURS, INK, MARKERS, MUTED, STYLE, one_row_each, plottable, short, svg
-from scanlearn.study.page import Picture, number
+from scanlearn.study.page import Picture, spoken
 
 
 def colours_of(methods: Sequence[str]) -> dict[str, str]:
@@ -54,8 +54,7 @@ def label_figure(facts: Mapping[str, Any], means: Mapping[str, Any], *, name: st
 
 
 def _words(method: str, scans: int, found: Mapping[str, Any]) -> str:
-    interval = f" ({number(found['low'])} to {number(found['high'])})" if number(found["low"]) != "–" else ""
-    return f"{method}, {scans:,} labels: {number(found['value'])}{interval}."
+    return f"{method}, {scans:,} labels: {spoken(found)}."
 
 
 def difference_figure(rows: Sequence[tuple[str, Mapping[str, Any]]], *, name: str) -> Picture:
@@ -73,7 +72,7 @@ def difference_figure(rows: Sequence[tuple[str, Mapping[str, Any]]], *, name: st
             )
         axes.axvline(0, color=MUTED, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
         one_row_each(axes, [short(label, 34) for label, _ in rows], f"difference in {name}, 95 % interval")
-        told = [f"{label}: {number(f['value'])} ({number(f['low'])} to {number(f['high'])})." for label, f in rows]
+        told = [f"{label}: {spoken(found)}." for label, found in rows]
         return svg(figure, f"Difference in {name} to the twin from scratch. " + " ".join(told))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 from pathlib import Path
 from typing import Any
@@ -29,13 +28,15 @@ from scanlearn.study.facts import Facts, read_facts
 from scanlearn.study.figures import dots_figure, map_figure
 from scanlearn.study.grid import Cell, Grid, folder_of
 from scanlearn.study.page import Cell as TableCell
-from scanlearn.study.page import Command, Measured, Panel, Strip, Table, count, measured, number, render
+from scanlearn.study.page import Command, Panel, Strip, Table, count, measured, number, render
+from scanlearn.study.pairs import comparison_tables, to_twins
 from scanlearn.study.plan import StudyPlan
 from scanlearn.study.statistics.sentences import p_text
 from scanlearn.study.study_figures import difference_figure, label_figure, ranks_figure
 from scanlearn.study.tables import environment_table
 from scanlearn.study.viewer import Viewer, viewer_of
 from scanlearn.study.work import PLAN, result_of
+from scanlearn.tasks.bootstrap import ONE_PATIENT
 
 
 def write_study(plan: StudyPlan, grid: Grid, store: Store, out: Path) -> Path:
@@ -69,7 +70,7 @@ def page(plan: StudyPlan, grid: Grid, store: Store, out: Path, facts: dict[str, 
         means=means_table(facts, facts["means"], f"Mean {name} of {count(plan.seeds, 'seed')}"),
         panels=panels(facts, name),
         worth=[w["sentence"] for w in facts["worth"]],
-        comparisons=comparison_table(facts, name),
+        comparisons=comparison_tables(facts, name),
         classes=[means_table(facts, means, f"{name} of class {c}") for c, means in facts["by_class"].items()],
         case_panels=case_panels(plan, out, last),
         cases=case_strips(plan, store, out, last, best),
@@ -122,6 +123,9 @@ def notices(facts: dict[str, Any], store: Store) -> list[str]:
     found = []
     if facts["missing"]:
         found.append(f"{len(facts['missing'])} cells of the study have no result yet or failed; they are listed below.")
+    if facts["test"]["patients"] < 2:
+        seeds = "there are no intervals" if facts["question"]["seeds"] < 2 else "the intervals speak of seeds alone"
+        found.append(f"The test part is of one patient, so {seeds}: {ONE_PATIENT}.")
     if not store.catalog.patients_known:
         found.append("The scans came without patients, so each counts as its own patient and leaks cannot be seen.")
     if facts["question"]["pretraining_seeds"] == 1 and facts["twins"]:
@@ -155,46 +159,6 @@ def question(plan: StudyPlan) -> str:
     return " or ".join(plan.classes) if plan.classes and len(plan.classes) <= 3 else str(plan.target)
 
 
-def comparison_table(facts: dict[str, Any], name: str) -> Table:
-    """Every pair at every label count: difference, interval, p with and without Holm's correction."""
-    rows: list[list[TableCell]] = []
-    for entry in facts["labels"]:
-        for c in facts["comparisons"].get(str(entry["asked"]), []):
-            first, second, d = c["a"], c["b"], c["difference"]
-            effect = effect_size(c["effects"])
-            if d["value"] < 0:  # the better-looking one first
-                first, second = second, first
-                d = {"value": -d["value"], "low": -d["high"], "high": -d["low"]}
-                effect = -effect
-            rows.append(
-                [
-                    f"{first} − {second}",
-                    f"{entry['scans']:,}",
-                    Measured(f"{d['value']:+.3f}", f"{number(d['low'])} to {number(d['high'])}"),
-                    _p(c["p"]),
-                    _p(c["p_holm"]),
-                    "–" if math.isnan(effect) else f"{effect:+.2f}",
-                ]
-            )
-    head = ["methods", "labels", f"difference in {name}", "p", "p, Holm", "effect size"]
-    note = (
-        "p and interval: seeds and patients both taken as drawn by chance. Holm: over all pairs at one label count. "
-        "Effect size: Hedges' g of the cases, or the separation of AUROCs in standard deviations of a patient."
-    )
-    return Table("Every pair of methods", head, rows, note=note)
-
-
-def effect_size(effects: dict[str, Any]) -> float:
-    """Hedges' g of a - b, or the separation of AUROCs; NaN where there is neither."""
-    found = effects.get("hedges_g") or effects.get("separation") or {}
-    value = found.get("value")
-    return float("nan") if value is None else float(value)
-
-
-def _p(value: float) -> str:
-    return p_text(value).removeprefix("p = ").removeprefix("p ") if value == value else "–"
-
-
 def panels(facts: dict[str, Any], name: str) -> list[Panel]:
     """Curves over label counts, differences to the twin, mean ranks."""
     title = f"{name} over labels"
@@ -214,20 +178,6 @@ def panels(facts: dict[str, Any], name: str) -> list[Panel]:
             f"difference {ranks['critical_difference']:.2f}; Friedman {p_text(ranks['p_friedman'])})."
         )
         found.append(Panel("Mean ranks", ranks_figure(ranks), note))
-    return found
-
-
-def to_twins(facts: dict[str, Any]) -> list[dict[str, Any]]:
-    """The comparisons of each pre-trained method with its twin, as pre-trained minus scratch."""
-    found = []
-    for entry in facts["labels"]:
-        for c in facts["comparisons"].get(str(entry["asked"]), []):
-            for one, other, sign in ((c["a"], c["b"], 1), (c["b"], c["a"], -1)):
-                if facts["twins"].get(one) == other:
-                    d = c["difference"]
-                    ends = sorted((sign * d["low"], sign * d["high"]))
-                    turned = {"value": sign * d["value"], "low": ends[0], "high": ends[1]}
-                    found.append({"method": one, "labels": entry["scans"], "difference": turned})
     return found
 
 

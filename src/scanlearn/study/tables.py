@@ -10,6 +10,7 @@ from typing import Any
 from scanlearn.engine.record import Record
 from scanlearn.scans.rows import kinds
 from scanlearn.study.page import Cell, Shaded, Table, count, measured
+from scanlearn.tasks.bootstrap import ONE_PATIENT
 
 CLASSIFICATION = {
     "auroc": "AUROC",
@@ -55,7 +56,7 @@ def metric_table(test: Mapping[str, Any], *, patients_known: bool = True) -> Tab
 def _note(test: Mapping[str, Any], segmentation: bool) -> str:
     settings = test["bootstrap"]
     if test["patients"] < 2:
-        words = "One patient says nothing about others, so there are no intervals."
+        words = f"There are no intervals: {ONE_PATIENT}."
     else:
         words = f"Intervals: {settings['resamples']:,} resamples of whole patients."
     if segmentation:

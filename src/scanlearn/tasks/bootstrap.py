@@ -3,7 +3,8 @@ study would draw anew, and intervals from resampled scans come out too narrow.""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from scanlearn.catalog.groups import first_seen
 
 LEVEL = 0.95
+ONE_PATIENT = "one patient says nothing about others: an interval takes at least two"
 
 
 class PatientBootstrap:
@@ -62,6 +64,19 @@ def estimate(draws: np.ndarray) -> dict[str, float]:
     if not np.isnan(value) and len(valid) > 1:
         low, high = (float(v) for v in np.quantile(valid, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]))
     return {"value": value, "low": low, "high": high, "skipped": len(draws) - 1 - len(valid)}
+
+
+def in_words(found: Mapping[str, float]) -> str:
+    """A figure and its interval for the console, where what cannot be told is said and not printed as nan.
+
+    >>> in_words({"value": 0.8125, "low": 0.75, "high": 0.875})
+    '0.812  (95 % interval 0.750 to 0.875)'
+    """
+    if math.isnan(found["value"]):
+        return "not defined on these scans"
+    if math.isnan(found["low"]):
+        return f"{found['value']:.3f}  (no interval)"
+    return f"{found['value']:.3f}  (95 % interval {found['low']:.3f} to {found['high']:.3f})"
 
 
 def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ from scanlearn.engine.device import default_device
 from scanlearn.errors import ScanlearnError, unknown
 from scanlearn.files import make_folder, write_json
 from scanlearn.scans.store import Store, open_store
+from scanlearn.tasks.bootstrap import ONE_PATIENT, in_words
 from scanlearn.tasks.classify import scan_scores
 from scanlearn.tasks.explain import heat
 from scanlearn.tasks.explain_boxes import box_cases, case_figures, localisation
@@ -110,9 +111,9 @@ def _judged(
     patients = store.catalog.patients[np.array([case.row for case in cases])]
     judged = localisation(cases, figures, patients)
     for name in ("iou", "pointing"):
-        mean = judged["macro"][name]
-        say(f"  {name:10} {mean['value']:.3f}  (95 % interval {mean['low']:.3f} to {mean['high']:.3f})")
-    say(f"  a blind finger would hit {judged['macro']['share']:.3f}; {len(cases)} cases, {judged['patients']} patients")
+        say(f"  {name:10} {in_words(judged['macro'][name])}")
+    whose = f"{judged['patients']} patients" if judged["patients"] > 1 else ONE_PATIENT
+    say(f"  a blind finger would hit {judged['macro']['share']:.3f}; {len(cases)} cases, {whose}")
     return {"localisation": judged, "cases": listed}
 
 

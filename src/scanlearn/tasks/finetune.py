@@ -19,6 +19,7 @@ from scanlearn.engine.train import Result, Training, train
 from scanlearn.errors import Interrupted, ScanlearnError, unknown
 from scanlearn.files import write_json
 from scanlearn.scans.store import Store, open_store
+from scanlearn.tasks.bootstrap import ONE_PATIENT, in_words
 from scanlearn.tasks.feature_reuse import feature_reuse
 from scanlearn.tasks.frozen import finetune_frozen
 from scanlearn.tasks.kinds import KINDS, MODES, TASKS
@@ -265,8 +266,8 @@ def show(results: dict[str, Any]) -> None:
     """The main figures, with their intervals."""
     test = results["test"]
     for name in KINDS[results["task"]].figures:
-        figure = test["macro"][name]
-        say(f"  {name:12} {figure['value']:.3f}  (95 % interval {figure['low']:.3f} to {figure['high']:.3f})")
+        say(f"  {name:12} {in_words(test['macro'][name])}")
     units = {"scan": "scans", "study": "studies"}[results.get("per", "scan")]
-    say(f"  on {test['cases']} {units} of {test['patients']} held-out patients; patients resampled for the interval")
+    whose = f"{test['patients']} held-out patients; patients resampled for the interval"
+    say(f"  on {test['cases']} {units} of {whose if test['patients'] > 1 else f'one held-out patient; {ONE_PATIENT}'}")
     say(f"  split: {results['split']}")

@@ -7,6 +7,8 @@ from typing import Any
 
 from scanlearn.study.statistics.verdict import FEWEST_SEEDS, Verdict
 
+MOST_NAMES = 5  # in one sentence
+
 
 def verdict_sentence(verdict: Verdict) -> str:
     """What one label count shows: who beats whom by how much, or why no method can be called better."""
@@ -16,7 +18,8 @@ def verdict_sentence(verdict: Verdict) -> str:
         return f"{_with(verdict.labels)}, {verdict.winner} beats {_list(pairs)}."
     if reason := _refusal(verdict):
         return f"{_with(verdict.labels)} no method can be called better: {reason}."
-    names, first = _list(verdict.tied), verdict.tied[0]
+    first = verdict.tied[0]
+    names = _list(verdict.tied) if len(verdict.tied) <= MOST_NAMES else f"any of {len(verdict.tied)} others"
     told = (
         f"{verdict.best} has the best mean {verdict.figure} ({verdict.means[verdict.best]:.3f}) but is not told apart "
         f"from {names}: it leads {first} by {_difference(verdict, first)}"

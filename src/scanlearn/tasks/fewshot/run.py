@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from itertools import product
@@ -17,7 +18,7 @@ from scanlearn.errors import ScanlearnError, unknown
 from scanlearn.files import make_folder, write_json
 from scanlearn.scans.episodes import groups_of
 from scanlearn.scans.store import Store, open_store
-from scanlearn.tasks.bootstrap import PatientBootstrap, estimate
+from scanlearn.tasks.bootstrap import ONE_PATIENT, PatientBootstrap, estimate
 from scanlearn.tasks.fewshot.classifiers import CLASSIFIERS
 from scanlearn.tasks.fewshot.episodes import FILE, Episodes, load_episodes
 from scanlearn.tasks.fewshot.finetuning import PARTS, EpisodeFinetuner
@@ -165,7 +166,13 @@ def _facts(
         "scans": len(drawn.rows()),
         "sources": sources,
         "settings": drawn.settings,
-        "bootstrap": {"resamples": bootstrap, "unit": "patient of the queries", "level": 0.95, "seed": seed},
+        "bootstrap": {
+            "resamples": bootstrap,
+            "unit": "patient of the queries",
+            "patients": len(np.unique(groups_of(store)[drawn.query[drawn.query >= 0]])),
+            "level": 0.95,
+            "seed": seed,
+        },
     }
 
 
@@ -270,7 +277,10 @@ def fewshot_table(results: dict[str, Any], figure: str = "accuracy") -> str:
             cells = []
             for k in shots:
                 found = by_shots[k][figure]
-                interval = found["patient_interval"]
-                cells.append(f"{found['mean']:.3f} ({interval['low']:.3f}–{interval['high']:.3f})")
+                low, high = (found["patient_interval"][end] for end in ("low", "high"))
+                interval = "no interval" if math.isnan(low) else f"{low:.3f}–{high:.3f}"
+                cells.append("not defined" if math.isnan(found["mean"]) else f"{found['mean']:.3f} ({interval})")
             lines.append(f"{label:25}{name:13}" + "".join(f"{cell:>22}" for cell in cells))
+    if results["bootstrap"]["patients"] < 2:
+        lines.append(f"All queries are of {ONE_PATIENT}.")
     return "\n".join(lines)
