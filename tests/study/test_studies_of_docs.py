@@ -7,6 +7,7 @@ import torch
 
 from scanlearn.engine.learner import build_learner, weights_at
 from scanlearn.engine.recipe import load_recipe, override, parse_recipe, recipe_dict, with_base
+from scanlearn.engine.stages import phases
 from scanlearn.study.grid import pretrainings
 from scanlearn.study.plan import load_plan
 from scanlearn.views.graph import ViewGraph
@@ -59,6 +60,26 @@ def test_studies_of_words_compare_all_methods_at_equal_steps_sizes_and_encoders(
         method: weights_at(recipes[method], recipes[method].steps - 1) for method in ("words_only", "restore_only")
     }
     assert parts["words_only"]["restore"] == parts["restore_only"]["words"] == 0
+
+
+def test_the_study_of_dira_compares_losses_alone_and_its_targets_start_from_its_pretrainings():
+    recipes = recipes_of(load_plan(PLANS["dira_radiographs"]))
+    families = ("moco", "simsiam", "barlow")
+    assert set(recipes) == {f"{family}{more}" for family in families for more in ("", "_restore", "_dira")}
+    for value in ("steps", "batch_size", "views", "schedule"):
+        assert len({str(getattr(recipe, value)) for recipe in recipes.values()}) == 1, value
+    assert len({str((recipe.network.encoder, recipe.network.decoder)) for recipe in recipes.values()}) == 1
+    for family in families:
+        for losses, more in enumerate(("", "_restore", "_dira"), 1):
+            recipe = recipes[family + more]
+            assert sum(weight != 0 for weight in weights_at(recipe, recipe.steps - 1).values()) == losses
+            assert len(phases(recipe)) == (2 if more == "_dira" else 1)
+    for target in ("radiographs_frozen", "lungs", "ventricle"):
+        methods = load_plan(PLANS[f"dira_{target}"]).methods
+        assert methods.pop("scratch").from_scratch
+        assert {name: method.weights for name, method in methods.items()} == {
+            name: f"studies/dira_radiographs/pretrained/{name}-seed0" for name in recipes
+        }
 
 
 def test_the_published_experiment_has_every_method_without_and_with_words_and_ten_seeds():
