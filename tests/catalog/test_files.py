@@ -1,8 +1,10 @@
 import re
 
+import pyarrow as pa
 import pytest
 
-from scanlearn.catalog.files import is_dicom, scan_ids, stem_of, suffix_of
+from scanlearn.catalog import files
+from scanlearn.catalog.files import folders_of, is_dicom, may_be_dicom, stem_of, stems_of, suffix_of
 
 
 @pytest.mark.parametrize(
@@ -20,7 +22,11 @@ from scanlearn.catalog.files import is_dicom, scan_ids, stem_of, suffix_of
 )
 def test_suffixes_of_scans(name, suffix):
     assert suffix_of(name) == suffix
-    assert stem_of(name) == name[: len(name) - len(suffix)]
+    assert stem_of(name) == name[: len(name) - len(suffix)] == stems_of(pa.array([name]))[0].as_py()
+
+
+def scan_ids(paths):
+    return files.scan_ids(pa.array(paths, pa.string())).to_pylist()
 
 
 def test_scan_ids_come_from_the_path():
@@ -63,3 +69,10 @@ def test_dicom_is_told_by_suffix_or_by_its_first_bytes(tmp_path, name, content, 
     if content is not None:
         (tmp_path / name).write_bytes(content)
     assert is_dicom(tmp_path / name) is expected
+
+
+def test_whole_columns_of_paths_are_told_as_single_paths_are():
+    paths = ["a.DCM", "b/IM0001", "1.2.840.7", "c.nii.gz", "c.gz", "d.zarr", "e.txt", "/x.png", ".png", "d.e/f"]
+    assert may_be_dicom(pa.array(paths)).to_pylist() == [suffix_of(path) in ("", ".dcm") for path in paths]
+    assert folders_of(pa.array(paths)).to_pylist() == [path.rpartition("/")[0] for path in paths]
+    assert stems_of(pa.array(paths)).to_pylist() == [stem_of(path) for path in paths]

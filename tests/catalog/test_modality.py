@@ -1,6 +1,7 @@
+import pyarrow as pa
 import pytest
 
-from scanlearn.catalog.modality import as_dicom, modality_in, modality_of
+from scanlearn.catalog.modality import as_dicom, modalities_in, modality_in, modality_of
 from scanlearn.catalog.table import Catalog
 
 
@@ -20,6 +21,7 @@ from scanlearn.catalog.table import Catalog
 )
 def test_whole_words_in_a_path_tell_the_modality_and_the_nearest_wins(path, modality):
     assert modality_in(path) == modality
+    assert modalities_in(pa.array(["x.nii", path, path.upper()])).to_pylist() == ["", modality, modality]
 
 
 def test_channels_that_agree_have_a_modality():
@@ -28,7 +30,8 @@ def test_channels_that_agree_have_a_modality():
 
 
 def test_a_column_of_modalities_is_put_into_the_words_of_dicom_and_other_words_stay():
-    assert as_dicom(["ct", "MRI", "Pet", "CT", "T1w", "x-ray", ""]) == ["CT", "MR", "PT", "CT", "T1w", "x-ray", ""]
+    words = pa.array(["ct", "MRI", "Pet", "CT", "T1w", "x-ray", ""])
+    assert as_dicom(words).to_pylist() == ["CT", "MR", "PT", "CT", "T1w", "x-ray", ""]
 
 
 def test_folders_and_tables_tell_modalities_by_names_unless_a_column_does(tmp_path):

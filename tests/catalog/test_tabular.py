@@ -4,6 +4,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from scanlearn.catalog import cells
 from scanlearn.catalog.table import Catalog
 from scanlearn.errors import ScanlearnError
 
@@ -243,6 +244,35 @@ def test_a_cell_can_name_the_channels_of_one_scan(tmp_path):
     assert catalog.column("paths") == [[f"{tmp_path}/{case}_000{i}.nii.gz" for i in (0, 1)] for case in "ab"]
     with pytest.raises(ScanlearnError, match=r"1 rows of t.csv name a file that an earlier row names"):
         Catalog.from_source(write(tmp_path / "t.csv", "image,y\na_0000.nii.gz|a_0001.nii.gz,\na_0001.nii.gz,\n"))
+
+
+def test_a_cell_of_nothing_but_dividers_names_no_file(tmp_path):
+    touch(tmp_path, "a.png")
+    with pytest.raises(ScanlearnError, match=r"1 of 2 rows of t.csv name no file"):
+        Catalog.from_source(write(tmp_path / "t.csv", "image,x\na.png,1\n | ,2\n"))
+
+
+@pytest.mark.parametrize("names", ["ct/{}.png", "{}.png", "{}"])
+def test_a_table_read_in_many_blocks_says_the_same(tmp_path, monkeypatch, names):
+    """Whether files are where the table says, or below, with or without their suffix."""
+    touch(tmp_path, *(f"ct/{name}.png" for name in "abcdefg"), *(f"ct/{name}_mask.png" for name in "ceg"))
+    rows = "".join(f"{names.format(name)},p{i // 2}\n" for i, name in enumerate("gfedcba"))
+    path = write(tmp_path / "t.csv", f"image,who\n{rows}")
+    whole = Catalog.from_source(path, patient=r"regex:([a-g])\.png")
+    monkeypatch.setattr(cells, "_BLOCK", 2)
+    assert Catalog.from_source(path, patient=r"regex:([a-g])\.png").table.equals(whole.table)
+    assert whole.patients.tolist() == list("gfedcba") and set(whole.column("modality")) == {"CT"}
+    assert [paths[0][-5:] for paths in whole.column("paths")] == [f"{name}.png" for name in "gfedcba"]
+    assert [bool(mask) for mask in whole.column("mask_path")] == [name in "ceg" for name in "gfedcba"]
+
+
+def test_names_deeper_than_any_folder_are_missing_and_ends_must_fit_whole_parts(tmp_path):
+    touch(tmp_path, "in/xa.png", "in/b/c.png")
+    for name in ("a.png", "/".join("x" * 2000), "n/b/c"):
+        with pytest.raises(ScanlearnError, match=r"1 of 1 files in column 'image' of t.csv are missing"):
+            Catalog.from_source(write(tmp_path / "t.csv", f"image,y\n{name},0\n"))
+    catalog = Catalog.from_source(write(tmp_path / "t.csv", "image,y\n./b/c,0\n"))
+    assert catalog.column("scan_id") == ["in_b_c"]
 
 
 def test_a_zarr_folder_in_a_table_is_one_scan(tmp_path):

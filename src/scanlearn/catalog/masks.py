@@ -38,6 +38,12 @@ def pair_masks(files: Iterable[str]) -> tuple[dict[str, str], list[str]]:
     """
     files = list(files)
     beside = _folders_beside(files)
+    image_folders_of = {
+        folder: _image_folders(folder, beside) for folder in {file.rpartition("/")[0] for file in files}
+    }
+    candidates = [file for file in files if image_folders_of[file.rpartition("/")[0]] or _ends_like_mask(file)]
+    if not candidates:  # the usual case, which costs no dictionary of all files
+        return {}, []
     by_stem: dict[str, list[str]] = defaultdict(list)
     by_case: dict[str, list[str]] = defaultdict(list)
     for file in files:
@@ -45,13 +51,10 @@ def pair_masks(files: Iterable[str]) -> tuple[dict[str, str], list[str]]:
         by_stem[stem].append(file)
         if CHANNEL.search(stem):
             by_case[CHANNEL.sub("", stem)].append(file)
-    image_folders_of: dict[str, list[str]] = {}
     pairs: dict[str, str] = {}
     alone: list[str] = []
-    for file in files:
+    for file in candidates:
         folder, _, name = file.rpartition("/")
-        if folder not in image_folders_of:
-            image_folders_of[folder] = _image_folders(folder, beside)
         image_folders = image_folders_of[folder]
         name = stem_of(name)
         bare = MASK_ENDINGS.sub("", name)
@@ -76,7 +79,11 @@ def sounds_like_mask(file: str) -> bool:
 
 def is_mask_name(name: str) -> bool:
     """Whether a file of this name is a mask if its image lies beside it ("x_seg.nii.gz")."""
-    return bool(suffix_of(name) and MASK_ENDINGS.search(stem_of(name)))
+    return bool(suffix_of(name)) and _ends_like_mask(name)
+
+
+def _ends_like_mask(file: str) -> bool:
+    return bool(MASK_ENDINGS.search(stem_of(file)))
 
 
 def mask_folders(folder: str, inside: Callable[[str], Iterable[str]]) -> list[str]:

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from scanlearn.catalog.cells import per_cell, per_word
 
 # Names of modalities, however they are written; a column of them keeps every other word, which may be a label.
 _NAMES = {"ct": "CT", "mr": "MR", "mri": "MR", "pet": "PT", "pt": "PT", "us": "US", "ultrasound": "US"}
@@ -16,6 +21,7 @@ _CHANNELS = {
 # In paths, where T1 is also a point in time, PT a patient and US a country.
 _PATHS = {word: found for word, found in _CHANNELS.items() if word not in ("t1", "t1c", "t2", "pd", "pt", "us")}
 _IN_PATH = re.compile(rf"(?<![a-z0-9])(?:{'|'.join(_PATHS)})(?![a-z0-9])")
+_SOMEWHERE = rf"(?i)(?:^|[^a-z0-9])(?:{'|'.join(_PATHS)})(?:[^a-z0-9]|$)"  # the same for Arrow
 
 
 def modality_of(channels: Iterable[str]) -> str:
@@ -24,10 +30,9 @@ def modality_of(channels: Iterable[str]) -> str:
     return found.pop() if len(found) == 1 else ""
 
 
-def as_dicom(words: Sequence[str]) -> list[str]:
+def as_dicom(words: pa.Array) -> pa.Array:
     """A column of modalities in DICOM's words: "ct" and "Ct" are "CT", "MRI" is "MR", other words stay."""
-    known = {word: _NAMES.get(_letters(word), word) for word in {*words}}
-    return [known[word] for word in words]
+    return per_word(words, lambda word: _NAMES.get(_letters(word), word))
 
 
 def modality_in(path: str) -> str:
@@ -44,6 +49,12 @@ def modality_in(path: str) -> str:
         if found:
             return found.pop() if len(found) == 1 else ""
     return ""
+
+
+def modalities_in(paths: pa.Array) -> pa.Array:
+    """``modality_in`` of each path."""
+    some = pc.match_substring_regex(paths, _SOMEWHERE)
+    return pc.if_else(some, per_cell(paths, some, modality_in), "")
 
 
 def _letters(name: str) -> str:

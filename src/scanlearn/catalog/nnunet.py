@@ -127,9 +127,9 @@ def _cases_in_list(path: Path, entries: object) -> dict[str, _Case]:
     locator = Locator(path, own=False)
     files = locator.locate([file for entry in entries.values() for file in entry["images"]], "entry 'images'")
     masks = locator.locate([entry.get("label") or "" for entry in entries.values()], "entry 'label'", masks=True)
-    given = iter(files)
+    given = iter(files.to_pylist())
     cases = {}
-    for entry, mask in zip(entries.values(), masks, strict=True):
+    for entry, mask in zip(entries.values(), masks.to_pylist(), strict=True):
         channels = {i: locator.relative(next(given)) for i in range(len(entry["images"]))}
         name = CHANNEL.sub("", channels[0].removesuffix(suffix_of(channels[0])))
         cases[name] = _Case(channels, locator.relative(mask))

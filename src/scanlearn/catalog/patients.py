@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+import pyarrow as pa
+
+from scanlearn.catalog.cells import blocks
 from scanlearn.errors import ScanlearnError
 
 FOLDER = "folder"  # patient="folder": each sub-folder is a patient
@@ -16,7 +19,7 @@ def is_column(patient: str | None) -> bool:
     return patient is not None and patient != FOLDER and not patient.startswith(PREFIX)
 
 
-def patients_by_pattern(patient: str | None, scans: Sequence[Sequence[str]]) -> dict[str, list[str]]:
+def patients_by_pattern(patient: str | None, scans: Sequence[Sequence[str]] | pa.Array) -> dict[str, list[str]]:
     """``{"patient_id": [...], "study_id": [...]}`` for N scans, or {} if ``patient`` is no pattern.
 
     ``scans`` holds the files of each scan, relative to the source with "/" between folders. The pattern is searched
@@ -29,24 +32,25 @@ def patients_by_pattern(patient: str | None, scans: Sequence[Sequence[str]]) -> 
     if patient is None or not patient.startswith(PREFIX):
         return {}
     pattern = _compiled(patient.removeprefix(PREFIX))
-    found = [{_read(pattern, file) for file in files} for files in scans]
-    unmatched = sum(("", "") in of_scan for of_scan in found)
+    people, studies, unmatched, several = list[str](), list[str](), 0, 0
+    rows = scans if isinstance(scans, pa.Array) else pa.array(scans, pa.list_(pa.string()))
+    for found in ({_read(pattern, file) for file in files} for block in blocks(rows) for files in block):
+        unmatched += ("", "") in found
+        several += len({person for person, _ in found}) > 1
+        person, study = min(found)
+        people.append(person)
+        studies.append(f"{person}_{study}" if study else "")
     if unmatched:
         raise ScanlearnError(
             f"The pattern {patient!r} finds no patient in the names of {unmatched:,} of {len(scans):,} scans; it must "
             "match every one (several spellings are written with | between them)."
         )
-    several = sum(len({person for person, _ in of_scan}) > 1 for of_scan in found)
     if several:
         raise ScanlearnError(
             f"The pattern {patient!r} finds several patients in the files of one scan, {several:,} times; let it look "
             "at the folder."
         )
-    firsts = [min(of_scan) for of_scan in found]
-    said = {"patient_id": [person for person, _ in firsts]}
-    if "study" in pattern.groupindex:
-        said["study_id"] = [f"{person}_{study}" if study else "" for person, study in firsts]
-    return said
+    return {"patient_id": people, **({"study_id": studies} if "study" in pattern.groupindex else {})}
 
 
 def _compiled(text: str) -> re.Pattern[str]:

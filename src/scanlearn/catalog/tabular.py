@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from scanlearn.catalog.assemble import Found, assemble
+from scanlearn.catalog.assemble import Cells, Found, assemble
+from scanlearn.catalog.cells import per_block
 from scanlearn.catalog.columns import assign_roles, names_files, read_table, split_words
 from scanlearn.catalog.dicom import Header, Sorted, no_images, read_headers, sort_into_scans
-from scanlearn.catalog.files import DICOM_SUFFIXES, ZARR, is_dicom, suffix_of
+from scanlearn.catalog.files import DICOM_SUFFIXES, ZARR, is_dicom, may_be_dicom, suffix_of
 from scanlearn.catalog.listing import list_folder
 from scanlearn.catalog.locate import Locator
-from scanlearn.catalog.modality import modality_in
+from scanlearn.catalog.mapped import numbers, one_piece
+from scanlearn.catalog.modality import modalities_in
 from scanlearn.catalog.patients import is_column, patients_by_pattern
 from scanlearn.catalog.table import Catalog
 from scanlearn.console import say, warn
@@ -59,27 +63,24 @@ def catalog_of_rows(
         raise ScanlearnError(f"{name} has no column that sounds like file names ({columns}); name it with image=...")
     if asked.mask is None and "mask" in roles and not names_files(table[roles["mask"]]):
         del roles["mask"]
-    files = _files(table[roles["image"]].to_pylist(), f"column {roles['image']!r}", locator)
+    files = _files(one_piece(table[roles["image"]]), f"column {roles['image']!r}", locator)
     paths, headers = _open(files, roles["image"], locator)
-    short = iter(locator.short_names([file for of_scan in files for file in of_scan]))
-    names = [[next(short) for _ in of_scan] for of_scan in files]
-    said: dict[str, Sequence[str]] = {
-        column: table[roles[role]].to_pylist() for column, role in _SAID.items() if role in roles
-    }
+    names = pa.ListArray.from_arrays(files.offsets, locator.short_names(files.values))
+    said: dict[str, Cells] = {column: one_piece(table[roles[role]]) for column, role in _SAID.items() if role in roles}
     used = {*roles.values()}
     by_pattern = patients_by_pattern(asked.patient, names)
     if by_pattern:
         roles.pop("patient", None)
     if "modality" not in roles:
-        said["modality"] = [
-            "" if header else modality_in(short[0]) for header, short in zip(headers, names, strict=True)
-        ]
+        said["modality"] = modalities_in(_firsts(names))
+        if headers:
+            said["modality"] = pc.if_else(pa.array(map(bool, headers)), "", said["modality"])
     if "split" in roles:
-        said["split"] = split_words(table[roles["split"]], roles["split"]).to_pylist()
+        said["split"] = split_words(table[roles["split"]], roles["split"])
     found = Found(
-        names=[of_scan[0] for of_scan in names],
+        names=_firsts(names),
         paths=paths,
-        masks=_masks(table, roles.get("mask"), [of_scan[0] for of_scan in files], locator),
+        masks=_masks(table, roles.get("mask"), _firsts(files), locator),
         headers=headers,
         dataset=locator.table.parent.name,
         said={**said, **by_pattern},
@@ -92,36 +93,58 @@ def catalog_of_rows(
     return catalog
 
 
-def _files(cells: list[str], column: str, locator: Locator) -> list[list[str]]:
+def _files(cells: pa.Array, column: str, locator: Locator) -> pa.ListArray:
     """The absolute paths of each row's scan, none twice."""
-    blank = cells.count("")
+    blank = pc.sum(pc.match_substring_regex(cells, r"^[|\s]*$")).as_py()
     if blank:
         raise ScanlearnError(
             f"{blank} of {len(cells)} rows of {locator.table.name} name no file in {column}; take them out."
         )
-    names = [[part.strip() for part in cell.split("|") if part.strip()] or [cell] for cell in cells]
-    found = iter(locator.locate([name for of_row in names for name in of_row], column))
-    files = [[next(found) for _ in of_row] for of_row in names]
-    first_row = {file: row for row, of_row in reversed([*enumerate(files)]) for file in of_row}
-    again = [row for row, of_row in enumerate(files) if any(first_row[file] != row for file in of_row)]
-    if again:
+    parts = pc.split_pattern(cells, "|")
+    row, names = numbers(pc.list_parent_indices(parts)), pc.utf8_trim_whitespace(pc.list_flatten(parts))
+    named = pc.not_equal(names, "")
+    row, names = row[named.to_numpy(zero_copy_only=False)], names.filter(named)
+    paths = locator.locate(names, column)
+    _, first, same = np.unique(numbers(pc.dictionary_encode(paths).indices), return_index=True, return_inverse=True)
+    again = np.unique(row[row != row[first[same]]])
+    if len(again):
         raise ScanlearnError(
             f"{len(again)} rows of {locator.table.name} name a file that an earlier row names, the first is row "
             f"{again[0] + 1:,} below the names of the columns; give every scan one row (several findings are written A|B)."
         )
-    return files
+    return pa.ListArray.from_arrays(pa.array(np.searchsorted(row, np.arange(len(cells) + 1)), pa.int32()), paths)
 
 
-def _open(files: list[list[str]], column: str, locator: Locator) -> tuple[list[list[str]], list[Header | None]]:
-    """The files of each scan and its DICOM header (None for other formats): a folder stands for the series in it."""
-    folders = {of_row[0] for of_row in files if len(of_row) == 1 and _is_series(of_row[0], locator)}
-    members = [_members(of_row[0]) if of_row[0] in folders else of_row for of_row in files]
+def _firsts(lists: pa.ListArray) -> pa.Array:
+    """The first word of each list; none is blank."""
+    return lists.values.take(lists.offsets[:-1])
+
+
+def _open(files: pa.ListArray, column: str, locator: Locator) -> tuple[pa.Array, list[Header | None]]:
+    """The files of each scan and its DICOM header (None for other formats): a folder stands for the series in it.
+
+    No headers at all where none of the files is DICOM.
+    """
+    folder = pc.and_(pc.equal(pc.list_value_length(files), 1), _are_series(_firsts(files), locator))
+    if pc.any(folder).as_py():
+        return _open_folders(files.to_pylist(), folder.to_pylist(), column)
+    perhaps = files.values.filter(may_be_dicom(files.values))
+    dicom = [path for path in perhaps.to_pylist() if is_dicom(path)]
+    if not dicom:
+        return files, []
+    header_of = dict(zip(dicom, read_headers(dicom), strict=True))
+    return files, [header_of.get(path) for path in _firsts(files).to_pylist()]
+
+
+def _open_folders(files: list[list[str]], folder: list[bool], column: str) -> tuple[pa.Array, list[Header | None]]:
+    """``_open`` where ``folder`` tells of some rows that they are the folder of a series."""
+    members = [_members(of_row[0]) if of_folder else of_row for of_row, of_folder in zip(files, folder, strict=True)]
     dicom = [path for paths in members for path in paths if suffix_of(path) != ZARR and is_dicom(path)]
     header_of = dict(zip(dicom, read_headers(dicom), strict=True)) if dicom else {}
     mixed = []
     left_out = Sorted()
-    for i, (of_row, paths) in enumerate(zip(files, members, strict=True)):
-        if of_row[0] in folders:
+    for i, (of_folder, paths) in enumerate(zip(folder, members, strict=True)):
+        if of_folder:
             known = [path for path in paths if header_of.get(path) is not None]
             found = sort_into_scans(known, [header_of[path] for path in known])
             members[i] = [known[k] for k in found.scans[0]] if found.scans else []
@@ -136,11 +159,12 @@ def _open(files: list[list[str]], column: str, locator: Locator) -> tuple[list[l
         )
     for sentence in left_out.sentences():
         say(sentence)
-    return members, [header_of.get(paths[0]) for paths in members]
+    return pa.array(members, pa.list_(pa.string())), [header_of.get(paths[0]) for paths in members]
 
 
-def _is_series(path: str, locator: Locator) -> bool:
-    return locator.is_folder(path) and suffix_of(path) != ZARR
+def _are_series(paths: pa.Array, locator: Locator) -> pa.Array:
+    """Booleans: which of the paths are folders, and no Zarr."""
+    return pc.and_(locator.are_folders(paths), pc.invert(pc.ends_with(pc.ascii_lower(paths), ZARR)))
 
 
 def _members(folder: str) -> list[str]:
@@ -149,18 +173,19 @@ def _members(folder: str) -> list[str]:
     return [f"{folder}/{name}" for name in images if suffix_of(name) in ("", *DICOM_SUFFIXES)]
 
 
-def _masks(table: pa.Table, column: str | None, files: list[str], locator: Locator) -> list[str]:
+def _masks(table: pa.Table, column: str | None, files: pa.Array, locator: Locator) -> Cells:
     """Absolute path of each scan's mask or "": from the column, else the file of the same name in a mask folder."""
     if column is not None:
-        masks = locator.locate(table[column].to_pylist(), f"column {column!r}", masks=True)
-        objects = no_images({mask for mask in masks if mask and not locator.is_folder(mask)})
+        masks = locator.locate(one_piece(table[column]), f"column {column!r}", masks=True)
+        perhaps = pc.unique(masks.filter(pc.and_(pc.not_equal(masks, ""), may_be_dicom(masks))))
+        objects = no_images(perhaps.filter(pc.invert(locator.are_folders(perhaps))).to_pylist())
         if objects:
             warn(
                 f"{len(objects):,} masks are DICOM segmentations or the like, which scanlearn does not read, so their scans "
                 "have none; save them as NIfTI."
             )
-        return ["" if mask in objects else mask for mask in masks]
+        return pc.if_else(pc.is_in(masks, value_set=pa.array(objects, pa.string())), "", masks)
     pairs = locator.masks_beside(files)
     if pairs:
         say(f"{len(pairs):,} of {len(files):,} scans have a mask of the same name.")
-    return [pairs.get(file, "") for file in files]
+    return per_block(files, lambda block: [pairs.get(file, "") for file in block])

@@ -16,10 +16,11 @@ from pathlib import Path
 import pyarrow.compute as pc
 
 from scanlearn.catalog.boxes import BOX_FINDINGS
+from scanlearn.catalog.cells import per_word
 from scanlearn.catalog.columns import normal
 from scanlearn.catalog.labels import NOTHING
 from scanlearn.catalog.layouts.layout import Layout, Rows, Split, register
-from scanlearn.catalog.layouts.radiographs import ages, files_by_tail, per_word, sexes, table_of, tails, with_files
+from scanlearn.catalog.layouts.radiographs import ages, files_by_tail, sexes, table_of, tails, with_files
 from scanlearn.catalog.layouts.tools import first_of, folders_below, must_have, read_lines
 from scanlearn.errors import ScanlearnError
 

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from scanlearn.catalog.assemble import Found, assemble
+from scanlearn.catalog.assemble import Cells, Found, assemble
 from scanlearn.catalog.boxes import COLUMN as BOXES
 from scanlearn.catalog.boxes import NO_BOX
 from scanlearn.catalog.labelled import ORDER
@@ -150,8 +150,9 @@ def _in_split(layout: Layout, rows: Rows, name: str) -> Rows:
 
 def _below(root: Path, paths: Sequence[str | Sequence[str]]) -> pa.Array:
     """The files of each scan with the root before them, in Arrow: lists of a million lists take a GB."""
-    sizes = np.array([1 if isinstance(cell, str) else len(cell) for cell in paths])
-    flat = pa.array([file for cell in paths for file in ((cell,) if isinstance(cell, str) else cell)], pa.string())
+    sizes = np.fromiter((1 if isinstance(cell, str) else len(cell) for cell in paths), np.int64, len(paths))
+    files = (file for cell in paths for file in ((cell,) if isinstance(cell, str) else cell))
+    flat = pa.array(files, pa.string(), size=int(sizes.sum()))
     starts = pa.array(np.concatenate([[0], np.cumsum(sizes)]), pa.int32())
     return pa.ListArray.from_arrays(starts, pc.binary_join_element_wise(str(root), flat, "/"))
 
@@ -164,20 +165,23 @@ def _assembled(layout: Layout, root: Path, rows: Rows, split: str) -> Catalog:
         )
     paths = rows.columns["paths"]
     masks = rows.columns.get("mask_path", [""] * count)
-    said: dict[str, Sequence[str]] = {
-        name: rows.columns[name] for name in FIXED.names if name in rows.columns and name not in ("paths", "mask_path")
+    said: dict[str, Cells] = {
+        name: pa.array(rows.columns[name], pa.string())
+        for name in FIXED.names
+        if name in rows.columns and name not in ("paths", "mask_path")
     }
     if "patient_id" in said:
         owner = layout.patients_of or layout.name
-        said["patient_id"] = [f"{owner}:{patient}" if patient else "" for patient in said["patient_id"]]
+        named = pc.binary_join_element_wise(owner, said["patient_id"], ":")
+        said["patient_id"] = pc.if_else(pc.equal(said["patient_id"], ""), "", named)
     if not rows.patients_known:
         said.pop("patient_id", None)
         say(f"{layout.name}: nobody can tell which scans are of one patient; a split by scan may share patients.")
     found = Found(
-        names=[cell if isinstance(cell, str) else cell[0] for cell in paths],
+        names=pa.array((cell if isinstance(cell, str) else cell[0] for cell in paths), pa.string(), size=count),
         paths=_below(root, paths),
-        masks=[below(root, mask) for mask in masks],
-        headers=[None] * count,
+        masks=pa.array((below(root, mask) for mask in masks), pa.string(), size=count),
+        headers=[],
         dataset=layout.name,
         said=said,
         labels={name: cells for name, cells in rows.columns.items() if name not in FIXED.names},

@@ -14,9 +14,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from scanlearn.catalog.cells import per_word
 from scanlearn.catalog.columns import split_words
 from scanlearn.catalog.layouts.layout import Layout, Rows, Split, register
-from scanlearn.catalog.layouts.radiographs import files_by_tail, findings_of, per_word, table_of, with_files
+from scanlearn.catalog.layouts.radiographs import files_by_tail, findings_of, table_of, with_files
 from scanlearn.catalog.layouts.tools import first_of, must_have, some_names
 from scanlearn.catalog.mapped import one_piece
 from scanlearn.errors import ScanlearnError

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from scanlearn.catalog.cells import per_word
 from scanlearn.catalog.columns import normal, read_table
 from scanlearn.catalog.files import stem_of, suffix_of
 from scanlearn.catalog.labels import NOTHING
@@ -80,13 +81,6 @@ def with_files(rows: Rows, keys: Sequence[str], files: Mapping[str, str], root: 
         kept = [bool(path) for path in paths]
         columns, splits = keep(columns, kept), keep(splits, kept)  # type: ignore[assignment]
     return Rows(columns, splits, rows.patients_known, [*rows.notes, *notes], rows.mask_names)
-
-
-def per_word(cells: pa.Array | pa.ChunkedArray, say: Callable[[str], str]) -> pa.Array:
-    """``say`` of every cell, worked out once for each distinct word."""
-    encoded = pc.dictionary_encode(one_piece(cells))
-    words = [say(word) for word in encoded.dictionary.to_pylist()]
-    return pa.array(words, pa.string()).take(encoded.indices)
 
 
 def findings_of(table: pa.Table, names: Sequence[str], no_finding: str = "No Finding") -> pa.Array:
