@@ -1,4 +1,6 @@
 import os
+from itertools import count
+from types import SimpleNamespace
 
 import pytest
 
@@ -83,5 +85,26 @@ def test_a_long_listing_says_how_far_it_is_and_a_short_one_nothing(folder, capsy
     list_folder(root)
     assert capsys.readouterr().err == ""
     monkeypatch.setattr(listing, "_PATIENCE", 0.0)
+    clock = SimpleNamespace(monotonic=count(step=2.0).__next__)  # goes on at each look
+    monkeypatch.setattr(listing, "time", clock)
+    monkeypatch.setattr(listing, "_LINES_EVERY", 0.0)
     list_folder(root)
-    assert "listing files: 256 so far" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "listing files: 256 so far, 64 a second" in said and "listing files: 512 so far, 51 a second" in said
+
+
+def test_a_person_at_a_terminal_sees_a_bar_with_count_and_rate(folder, monkeypatch):
+    root = folder(*(f"{i}.png" for i in range(300)))
+    seen = []
+
+    class Bar:
+        task_ids = (0,)
+        start = stop = add_task = staticmethod(lambda *_, **__: None)
+        update = staticmethod(lambda task, **shown: seen.append(shown))
+
+    monkeypatch.setattr(listing, "_PATIENCE", 0.0)
+    monkeypatch.setattr(listing.sys.stderr, "isatty", lambda: True)
+    monkeypatch.setattr(listing, "progress", Bar)
+    list_folder(root)
+    assert [shown["completed"] for shown in seen] == [256, 300]
+    assert all(shown["info"].endswith(" a second") for shown in seen)

@@ -163,9 +163,13 @@ def _is_text(name: str) -> bool:
 
 @contextmanager
 def counting(description: str) -> Iterator[Callable[[int], None]]:
-    """A function that counts what is done, and shows the count once that takes more than a second."""
+    """A function that counts what is done, and shows the count and its rate once that takes more than a second."""
     bar: Progress | None = None
-    total, shown_at = 0, time.monotonic() + _PATIENCE
+    total, began = 0, time.monotonic()
+    shown_at = began + _PATIENCE
+
+    def rate() -> str:
+        return f"{total / max(time.monotonic() - began, 1e-9):,.0f} a second"
 
     def count(more: int) -> None:
         nonlocal bar, total, shown_at
@@ -177,15 +181,15 @@ def counting(description: str) -> Iterator[Callable[[int], None]]:
                 bar = progress()
                 bar.add_task(description, total=None, info="")
                 bar.start()
-            bar.update(bar.task_ids[0], completed=total)
+            bar.update(bar.task_ids[0], completed=total, info=rate())
             shown_at = time.monotonic() + 0.1
         else:
-            say(f"{description}: {total:,} so far")
+            say(f"{description}: {total:,} so far, {rate()}")
             shown_at = time.monotonic() + _LINES_EVERY
 
     try:
         yield count
     finally:
         if bar is not None:
-            bar.update(bar.task_ids[0], completed=total)
+            bar.update(bar.task_ids[0], completed=total, info=rate())
             bar.stop()
