@@ -18,9 +18,10 @@ from scanlearn.catalog.identifiers import telling_columns
 from scanlearn.catalog.table import Catalog
 from scanlearn.files import size as in_units
 from scanlearn.scans.conform import Conformed, Grid
+from scanlearn.scans.digests import state_of
 from scanlearn.scans.rows import Header, conformed_rows, left_out
 from scanlearn.scans.slices import Slicing
-from scanlearn.scans.sources import ArraySource, FileSource, state_of
+from scanlearn.scans.sources import ArraySource, FileSource
 from scanlearn.scans.writers import Stack
 
 # Scans that are read whole, in order to see how well they compress.
