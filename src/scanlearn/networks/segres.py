@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import gcd
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -144,15 +145,46 @@ class SegResEncoder(Encoder):
         return levels
 
 
+class SegResUps(Decoder):
+    """Up through all maps of the encoder, each added as a skip; what the output is made of them is its subclasses' own.
+
+    Args:
+        name, encoder, out_channels: of the decoder.
+        groups: of every group norm.
+        align_corners: whether up-sampling keeps the outermost voxel centres where they are (published); MONAI's does not.
+        settings: those of the decoder beside these; ``bias`` (True) is that of the convolutions.
+    """
+
+    def __init__(
+        self, name: str, encoder: Encoder, out_channels: int, /, *, groups: int, align_corners: bool, **settings: Any
+    ):
+        super().__init__(name, out_channels, groups=groups, align_corners=align_corners, **settings)
+        check_maps(name, encoder)
+        bias = settings.get("bias", True)
+        dims, channels = encoder.spatial_dims, encoder.channels
+        self.factor = encoder.strides[-1]
+        self.ups = nn.ModuleList(
+            Up(dims, below, skip, groups, bias, align_corners)
+            for below, skip in zip(channels[:0:-1], channels[-2::-1], strict=True)
+        )
+
+    def body(self, features: list[Tensor], size: Sequence[int]) -> Tensor:
+        """What the output is made of: (N, channels of the first map, *size)."""
+        check_size(size, self.factor)
+        x = features[-1]
+        for up, skip in zip(self.ups, features[-2::-1], strict=True):
+            x = up(x, skip)
+        return x
+
+
 @DECODERS.register("segres")
-class SegResDecoder(Decoder):
-    """Up through all maps of the encoder, each added as a skip; a convolution of 1 per axis gives the output.
+class SegResDecoder(SegResUps):
+    """A convolution of 1 per axis gives the output.
 
     Args:
         encoder: one whose maps halve in size from the first, at the image's size, to the last.
         out_channels: channels of the output.
-        groups: of every group norm.
-        align_corners: whether up-sampling keeps the outermost voxel centres where they are (published); MONAI's does not.
+        groups, align_corners: see ``SegResUps``.
         head_norm: group norm and ReLU before the output, as MONAI's SegResNet has.
         bias: of the convolutions inside; the output's always has one.
     """
@@ -168,27 +200,12 @@ class SegResDecoder(Decoder):
         head_norm: bool = False,
         bias: bool = True,
     ):
-        super().__init__(
-            "segres", out_channels, groups=groups, align_corners=align_corners, head_norm=head_norm, bias=bias
-        )
-        check_maps("segres", encoder)
-        dims, channels = encoder.spatial_dims, encoder.channels
-        self.factor = encoder.strides[-1]
-        self.ups = nn.ModuleList(
-            Up(dims, below, skip, groups, bias, align_corners)
-            for below, skip in zip(channels[:0:-1], channels[-2::-1], strict=True)
-        )
-        head: list[nn.Module] = [group_norm(groups, channels[0]), nn.ReLU()] if head_norm else []
-        self.head = nn.Sequential(*head, CONV[dims](channels[0], out_channels, kernel_size=1))
+        own = {"head_norm": head_norm, "bias": bias}
+        super().__init__("segres", encoder, out_channels, groups=groups, align_corners=align_corners, **own)
+        first = encoder.channels[0]
+        head: list[nn.Module] = [group_norm(groups, first), nn.ReLU()] if head_norm else []
+        self.head = nn.Sequential(*head, CONV[encoder.spatial_dims](first, out_channels, kernel_size=1))
         lecun_normal(self)
-
-    def body(self, features: list[Tensor], size: Sequence[int]) -> Tensor:
-        """What the output is made of: (N, channels of the first map, *size)."""
-        check_size(size, self.factor)
-        x = features[-1]
-        for up, skip in zip(self.ups, features[-2::-1], strict=True):
-            x = up(x, skip)
-        return x
 
     def forward(self, features: list[Tensor], size: Sequence[int]) -> Tensor:
         return self.head(self.body(features, size))

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from scanlearn.networks.conv import CONV
 from scanlearn.networks.decoder import DECODERS
 from scanlearn.networks.encoder import Encoder
-from scanlearn.networks.segres import ResBlock, SegResDecoder, Up, lecun_normal
+from scanlearn.networks.segres import ResBlock, SegResUps, Up, lecun_normal
 
 BOUNDARY = "boundary"  # what the decoder makes beside its output
 
@@ -32,8 +32,8 @@ class Gate(nn.Module):
 
 
 @DECODERS.register("segres_boundary")
-class SegResBoundaryDecoder(SegResDecoder):
-    """``segres``, whose last convolution also sees the boundary stream; the stream's own output is drawn aside.
+class SegResBoundaryDecoder(SegResUps):
+    """As ``segres``, but its last convolution also sees the boundary stream; the stream's own output is drawn aside.
 
     Args:
         encoder, out_channels, groups, align_corners: as for ``segres``.
@@ -52,10 +52,10 @@ class SegResBoundaryDecoder(SegResDecoder):
         align_corners: bool = True,
         boundary_channels: int | None = None,
     ):
-        super().__init__(encoder, out_channels, groups=groups, align_corners=align_corners)
-        self.name = "segres_boundary"
-        self._settings = {"groups": groups, "align_corners": align_corners, "boundary_channels": boundary_channels}
+        own = {"boundary_channels": boundary_channels}
+        super().__init__("segres_boundary", encoder, out_channels, groups=groups, align_corners=align_corners, **own)
         dims, channels = encoder.spatial_dims, encoder.channels
+        self.head = nn.Sequential(CONV[dims](2 * channels[0], out_channels, kernel_size=1))
         wide = channels[-2]  # of the stream where it begins
         self.entry = nn.Sequential(CONV[dims](channels[-1], wide, kernel_size=1), ResBlock(dims, wide, groups))
         outside = [wide, *channels[-2::-1]]
@@ -66,7 +66,6 @@ class SegResBoundaryDecoder(SegResDecoder):
             Gate(dims, stream, map_) for stream, map_ in zip(outside, channels[::-1], strict=True)
         )
         self.boundary = CONV[dims](channels[0], boundary_channels or out_channels, kernel_size=1)
-        self.head = nn.Sequential(CONV[dims](2 * channels[0], out_channels, kernel_size=1))
         lecun_normal(self)
 
     def forward(self, features: list[Tensor], size: Sequence[int], aside: dict[str, Tensor] | None = None) -> Tensor:

@@ -93,6 +93,8 @@ class Consistency(Objective):
         """Of the parameters; the teacher's batch-norm buffers follow from its own batches."""
         follow = (1.0 / (self.updates + 1).float()).clamp(min=1.0 - self.momentum)
         self.updates += 1
-        teacher, student = list(self.teacher.parameters()), list(self._student[0].parameters())
-        for old, new in zip(teacher, student, strict=True):
-            old.lerp_(new.detach(), follow.to(old.dtype).view([1] * old.ndim))
+        teacher: list[Tensor] = list(self.teacher.parameters())
+        student: list[Tensor] = list(self._student[0].parameters())
+        steps = list(torch._foreach_sub(student, teacher))
+        torch._foreach_mul_(steps, follow[0])
+        torch._foreach_add_(teacher, steps)
