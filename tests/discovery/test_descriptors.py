@@ -134,6 +134,15 @@ def test_an_encoder_of_patches_gives_the_mean_over_patches(store, tmp_path):
     assert not (tmp_path / "work" / "thumbnails.u8").exists() and found.values.shape == (11, 16)
 
 
+def test_an_encoder_that_was_trained_on_the_test_part_is_refused_before_the_work(store, tmp_path):
+    views = {"clean": {"source": "image"}, "distorted": {"source": "clean", "ops": ["intensity_curve"]}}
+    settings = {"size": [16, 16, 16], "steps": 2, "batch_size": 2, "network.encoder.width": 1, "views": views}
+    pretrain(store, "models_genesis_3d_small", tmp_path / "run", part="all", settings=settings)
+    with pytest.raises(ScanlearnError, match="of the test part were in the pre-training of run"):
+        discover(store, tmp_path / "words", encoder=tmp_path / "run", neighbours=2, classes=2, size=8)
+    assert not (tmp_path / "words").exists()
+
+
 # ---------------------------------------------------------------- killed
 
 

@@ -216,6 +216,8 @@ def test_a_classifier_of_squares_looks_at_the_squares(squares, tmp_path):
     assert judged["share"] < 0.1 and judged["pointing"]["value"] > 0.8 and judged["iou"]["value"] > 0.25
     again = json.loads((tmp_path / "out" / "results.json").read_text())
     assert again == results and again["part"] == "test"
+    same = "The test part was compared with the fine-tuning of run by identical files and patients."
+    assert results["checked"]["done"] == [same] and results["checked"]["open"] == []
     trained, case = load_trained(squares / "run"), results["cases"][0]
     maps, scores = heat(trained, store, case["row"], [trained.facts["classes"].index("square")], 2)
     boxes = box_cases(store, np.array([case["row"]]), ["square"])[0].boxes

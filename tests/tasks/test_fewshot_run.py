@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 from runs import image_store, volume_store
 
+from engine.test_leaks import a_run
 from scanlearn.cli import main
 from scanlearn.errors import ScanlearnError
 from scanlearn.networks.network import build_network
+from scanlearn.scans.store import open_store
+from scanlearn.tasks.fewshot.episodes import load_episodes
 from scanlearn.tasks.fewshot.run import fewshot, fewshot_table
 from scanlearn.tasks.fewshot.sources import features_from, short_names
 from scanlearn.tasks.probe import features_of
@@ -56,8 +59,6 @@ def test_bright_and_dark_are_told_apart_and_all_sources_see_the_same_episodes(im
 
 
 def test_features_of_a_run_of_fresh_weights_and_of_pixels(images):
-    from scanlearn.scans.store import open_store
-
     store, rows, run = open_store(images / "store"), np.array([5, 2, 70]), str(images / "run")
     assert np.array_equal(features_from(run, run, store, rows), features_of(run, store, rows))
     fresh, same, other = (features_from("random", run, store, rows, seed) for seed in (0, 0, 1))
@@ -111,3 +112,25 @@ def test_the_verb_prints_a_table(images, tmp_path, capsys):
 
 def test_two_runs_of_one_name_are_told_apart():
     assert short_names(["a/moco", "b/moco", "pixels"]) == ["moco", "moco (2)", "pixels"]
+
+
+def test_what_a_run_was_trained_on_is_said_and_can_be_left_out_of_the_episodes(images, tmp_path):
+    store = open_store(images / "store")
+    run = a_run(tmp_path / "run", store, store.splits["train"])
+    (tmp_path / "run/encoder").symlink_to(images / "run")
+    options = {**FAST, "against": ["pixels"], "classifiers": ["prototypes"], "shots": [1], "queries": 2}
+    seen = fewshot(run, store, out=tmp_path / "seen", **options)["checked"]["done"]
+    assert any("files of the store were in the pre-training of run" in text for text in seen)
+    assert "No patient, and no identical file, is in the support and the query of an episode." in seen
+    results = fewshot(run, store, out=tmp_path / "unseen", exclude=[run], **options)
+    assert not any("were in the pre-training" in text for text in results["checked"]["done"])
+    assert any("scans are left out that run has too" in text for text in results["checked"]["done"])
+    drawn = load_episodes(tmp_path / "unseen/episodes.json", store, store.catalog.labels("label"))
+    assert not np.isin(drawn.rows(), store.splits["train"]).any()
+    assert results["settings"]["left_out"] == len(store.splits["train"])
+    with pytest.raises(ScanlearnError, match="settles which scans are drawn: leave --exclude out"):
+        fewshot(run, store, out=tmp_path / "x", exclude=[run], same_as=tmp_path / "unseen/episodes.json", **options)
+    with pytest.raises(ScanlearnError, match="were in the pre-training of all"):
+        everything = a_run(tmp_path / "all", store, np.arange(len(store)))
+        (tmp_path / "all/encoder").symlink_to(images / "run")
+        fewshot(everything, store, out=tmp_path / "x", **{**options, "part": "test"})

@@ -145,6 +145,7 @@ def fewshot(
     bootstrap: int = 1000,
     finetune_episodes: int = 20,
     finetune_steps: int = 50,
+    exclude: list[str] | None = None,
 ) -> None:
     """Diagnose from a few labelled patients: classifiers on frozen features, over many small episodes.
 
@@ -172,6 +173,8 @@ def fewshot(
         bootstrap: resamples of the patients.
         finetune-episodes: how many of the episodes finetune and finetune_last are done for, the first ones.
         finetune-steps: steps of each.
+        exclude: runs (what they were trained on), stores or files of splits (what they test on) whose patients, files and
+            look-alikes are left out of the episodes, e.g. with --part all.
     """
     from scanlearn.console import next_command, say
     from scanlearn.study.fewshot_page import fewshot_page
@@ -200,6 +203,7 @@ def fewshot(
         bootstrap=bootstrap,
         finetune_episodes=finetune_episodes,
         finetune_steps=finetune_steps,
+        exclude=exclude or (),
     )
     print(fewshot_table(results))
     say(f"Report: {fewshot_page(out)}")
@@ -311,7 +315,9 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def predict(run: str, input: str, out: str, identifiers: Literal["hashed", "kept"] = "hashed") -> None:
+def predict(
+    run: str, input: str, out: str, identifiers: Literal["hashed", "kept"] = "hashed", masks: bool = False
+) -> None:
     """Apply a fine-tuned run to new scans: a table of probabilities or of boxes, or masks on each input's own grid.
 
     Args:
@@ -319,9 +325,14 @@ def predict(run: str, input: str, out: str, identifiers: Literal["hashed", "kept
         input: a scan, a folder or a table of scans.
         out: the folder to write.
         identifiers: hashed calls the scans by pseudonyms (`scanlearn names OUT` leads back); kept by their files' names.
+        masks: compare with the masks that the input has: figures and a picture of each case, on a page.
     """
-    from scanlearn.console import next_command
+    from scanlearn.console import next_command, say
     from scanlearn.tasks.predict import predict as apply
 
-    apply(run, input, out, identifiers=identifiers)
+    apply(run, input, out, identifiers=identifiers, masks=masks)
+    if masks:
+        from scanlearn.study.predicted_page import predicted_page
+
+        say(f"Report: {predicted_page(out)}")
     next_command(f"scanlearn report {run}")

@@ -7,6 +7,7 @@ as a reference, and for the sample that the recurrence is measured on; no crop i
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from scanlearn.discovery.plan import (
 )
 from scanlearn.discovery.recurrence import recurrence, recurrence_line
 from scanlearn.discovery.tissue import tissue_of
+from scanlearn.engine.leaks import keep_apart, not_seen
 from scanlearn.errors import unknown
 from scanlearn.files import size as readable
 from scanlearn.scans.store import Store, open_store
@@ -98,7 +100,7 @@ def discover(
 
     Raises:
         ScanlearnError: too few patients, scans too small, no crop that passes the test, another window than the test
-            is for, a folder that holds other words.
+            is for, a folder that holds other words, an encoder that was trained on the test part.
     """
     store = store if isinstance(store, Store) else open_store(store)
     out, dims = Path(out), store.spatial_dims
@@ -123,6 +125,8 @@ def discover(
     there = words_there(out, store, told)
     if there is not None:
         return there
+    checked = keep_apart(store, {name: part.rows for name, part in (("train", train), ("val", val))})
+    checked.add(not_seen(encoder, store))  # words carry what their encoder knows
     warn_of_axes(store, train.rows)
     layout = Layout(store, coordinate_space == "mm")
     places = find_places(store, train.rows, train.patients, count, search, reference)  # may fail, so before training
@@ -140,6 +144,7 @@ def discover(
             seed=seed,
         )
         found = {**_measured((train, val), places), "descriptor_width": int(described.values.shape[1])}
+        found["checked"] = asdict(checked)
         found["recurrence"] = recurrence(store, columns, crop)
         write_words(out, store=store.info["key"], size=crop, settings={**told, **found}, **columns)
     tidy(out)

@@ -52,6 +52,8 @@ class Checked:
 def keep_apart(store: Store, parts: Mapping[str, np.ndarray]) -> Checked:
     """Refuse parts (rows of the store) that share a patient or an identical file; say how many scans look alike.
 
+    Of one part alone it is said how many of its own scans look alike though their patients differ.
+
     Raises:
         ScanlearnError: see ``assert_disjoint``.
     """
@@ -72,16 +74,24 @@ def keep_apart(store: Store, parts: Mapping[str, np.ndarray]) -> Checked:
         crossing = inside[a][pairs] & inside[b][pairs[:, ::-1]]
         if count := int(crossing.any(1).sum()):
             told.found(f"{count} pairs of scans of different patients look alike, one in {a!r} and one in {b!r}.")
+    for name, rows in inside.items() if len(parts) == 1 else ():
+        if count := int(rows[pairs].all(1).sum()):
+            told.done.append(f"{count} pairs of scans of different patients look alike, both in {name!r}.")
     told.done.append("Copies that were re-encoded, resized or mirrored were looked for among all patients.")
     return told
 
 
-def not_seen(init: str | Path | None, store: Store, part: str = "test") -> Checked:
+def not_seen(init: str | Path | None, store: Store, part: str = "test", *, rows: np.ndarray | None = None) -> Checked:
     """Refuse to test on patients, or on files, that the weights were trained on, now or in a run before.
 
     A run keeps a record of its data, and the name of the run whose weights it began from, which is looked for beside
     it. Patients have the same pseudonym in all stores of one user; but in another store an equal name, "1" say, may be
     another person: then it is only said, as are copies that look alike and data sets known to hold each other's images.
+
+    Args:
+        part: val and test are refused. Whoever looks at train, or at all, asks for scans that were trained on: how many
+            is told.
+        rows: those of the part that are looked at; all of them by default.
 
     Raises:
         ScanlearnError: patients or files of the part were trained on.
@@ -89,11 +99,23 @@ def not_seen(init: str | Path | None, store: Store, part: str = "test") -> Check
     told = Checked()
     if init in (None, "none"):
         return told
-    rows = np.asarray(store.splits[part])
+    if rows is None:
+        rows = np.arange(len(store)) if part == "all" else np.asarray(store.splits[part])
+    asked = _Asked(store, rows, "store" if part == "all" else f"{part} part", refused=part in ("val", "test"))
     for run, record in _trained_before(Path(str(init)), told):
         for trained in (name for name in TRAINED if name in record.parts):
-            _compare(store, rows, part, run, record, trained, told)
+            _compare(asked, run, record, trained, told)
     return told
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """The scans that figures will be of."""
+
+    store: Store
+    rows: np.ndarray
+    name: str  # "test part"
+    refused: bool  # where they were trained on
 
 
 def _trained_before(init: Path, told: Checked) -> Iterator[tuple[str, Record]]:
@@ -107,7 +129,7 @@ def _trained_before(init: Path, told: Checked) -> Iterator[tuple[str, Record]]:
             told.open.append(f"Weights came from {folder.name}, which is no run beside it, so its data are not known.")
             return
         if record is None:
-            text = f"{folder.name} has no record of what it was trained on, so nobody can say whether it saw the test part."
+            text = f"{folder.name} has no record of what it was trained on, so nobody can say whether it saw the scans."
             told.open.append(text)
             warn(text)
             return
@@ -118,44 +140,44 @@ def _trained_before(init: Path, told: Checked) -> Iterator[tuple[str, Record]]:
         folder = folder.resolve().parent / before
 
 
-def _compare(store: Store, rows: np.ndarray, part: str, run: str, record: Record, trained: str, told: Checked) -> None:
-    """Compare a part of the store with what a run was trained on."""
+def _compare(asked: _Asked, run: str, record: Record, trained: str, told: Checked) -> None:
+    """Compare the scans that are asked about with what a run was trained on."""
+    store, rows, name = asked.store, asked.rows, asked.name
     catalog, known = store.catalog, record.patients_known and store.catalog.patients_known
     tested = np.unique(catalog.codes("patient_id")[rows])
     patients = common(catalog.words("patient_id").take(pa.array(tested)), record.patients(trained))
     files = common(pc.unique(digests(catalog, rows)), record.files(trained))
     same = record.store == store.info["key"]
     if patients and known and not same:
-        told.found(f"{patients} patients of the {part} part have a name that occurs in the {trained} of {run}.")
+        told.found(f"{patients} patients of the {name} have a name that occurs in the {trained} of {run}.")
     if files or (patients and same):
-        raise ScanlearnError(
-            f"{patients if same else 0} patients and {files} files of the {part} part were in the {trained} of {run}, so "
-            "its test would be worthless: pre-train with --part train."
-        )
+        seen = f"{patients if same else 0} patients and {files} files of the {name} were in the {trained} of {run}"
+        if asked.refused:
+            raise ScanlearnError(f"{seen}, so its test would be worthless: pre-train with --part train.")
+        told.done.append(f"{seen}: what it knows of them says nothing of others.")
     what = "identical files and patients" if known else "identical files"
-    told.done.append(f"The {part} part was compared with the {trained} of {run} by {what}.")
+    told.done.append(f"The {name} was compared with the {trained} of {run} by {what}.")
     if not known:
-        told.open.append(f"Whether patients of the {part} part were in the {trained} of {run}: they are not known.")
+        told.open.append(f"Whether patients of the {name} were in the {trained} of {run}: they are not known.")
     if same:
         return  # its parts were kept apart, and looked over for copies, when it was begun
     for text in shared_images(record.datasets, datasets_of(catalog, store.info["settings"].get("origin", {}))):
         told.found(f"{run} was trained on a data set that shares images with this one: {text}")
-    _look_for_copies(store, rows, part, run, record, trained, told)
+    _look_for_copies(asked, run, record, trained, told)
 
 
-def _look_for_copies(
-    store: Store, rows: np.ndarray, part: str, run: str, record: Record, trained: str, told: Checked
-) -> None:
-    ours, theirs = kept_looks(store), record.prints(trained)
+def _look_for_copies(asked: _Asked, run: str, record: Record, trained: str, told: Checked) -> None:
+    ours, theirs = kept_looks(asked.store), record.prints(trained)
+    rows, name = asked.rows, asked.name
     if ours is None or theirs is None or len(rows) + len(theirs) > MOST_COMPARED:
         why = "they are many" if ours is not None and theirs is not None else "one of them has no looks"
-        told.open.append(f"Copies of the {part} part in the {trained} of {run} were not looked for: {why}.")
+        told.open.append(f"Copies of the {name} in the {trained} of {run} were not looked for: {why}.")
         return
     prints = np.concatenate([ours.prints[rows], theirs])
     pairs = alike(prints, np.arange(len(prints)) >= len(rows))
     if count := len(np.unique(pairs.first)):
         told.found(
-            f"{count} scans of the {part} part look like one in the {trained} of {run}: re-encoded, resized or mirrored "
+            f"{count} scans of the {name} look like one in the {trained} of {run}: re-encoded, resized or mirrored "
             "copies, by their hashes."
         )
-    told.done.append(f"Copies of the {part} part in the {trained} of {run} were looked for.")
+    told.done.append(f"Copies of the {name} in the {trained} of {run} were looked for.")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 
@@ -59,6 +59,13 @@ class Side:
         """The names of its parts, train, val and test first."""
         there = {*np.unique(self.part).tolist()} - {""}
         return [*(name for name in SPLITS if name in there), *sorted(there - {*SPLITS})]
+
+    def take(self, rows: np.ndarray) -> Side:
+        """Some of its scans, by their places int64 (n,)."""
+        at = pa.array(rows)
+        prints, pictures = (None if array is None else array[rows] for array in (self.prints, self.pictures))
+        told = {"patients": self.patients.take(at), "files": self.files.take(at), "rows": self.rows[rows]}
+        return replace(self, **told, part=self.part[rows], prints=prints, pictures=pictures)
 
 
 @dataclass(frozen=True)

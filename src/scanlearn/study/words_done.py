@@ -11,7 +11,7 @@ from scanlearn.scans.words import Words
 from scanlearn.study.commands import line
 from scanlearn.study.page import Cell, Command, Table
 
-NOT_TOLD = ("recurrence", "points")  # told elsewhere on the page
+NOT_TOLD = ("recurrence", "points", "checked")  # told elsewhere on the page
 MOST_VALUES = 8  # of a list
 # The settings that are options of the same name.
 OPTIONS = (

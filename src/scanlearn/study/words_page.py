@@ -212,7 +212,9 @@ def check_sentences(words: Words, store: Store | None, names: np.ndarray | None)
         found.append(f"Crops that reach over the edge of their scan: {over:,}{filled}.")
     low, high = crops_per_word(words)
     found.append(f"Training crops of a word at its base size: {span(low, high)}.")
-    return found
+    checked = words.settings.get("checked", {})  # words of before lack it
+    found += [f"Before the discovery: {text}" for text in checked.get("done", ())]
+    return [*found, *(f"Not checked: {text}" for text in checked.get("open", ()))]
 
 
 def shared_patients(words: Words, names: np.ndarray) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from scanlearn.catalog.boxes import BOX_FINDINGS, COLUMN
 from scanlearn.console import say, track
 from scanlearn.discovery.recurrence import evenly
 from scanlearn.engine.device import default_device
+from scanlearn.engine.leaks import not_seen
 from scanlearn.errors import ScanlearnError, unknown
 from scanlearn.files import make_folder, write_json
 from scanlearn.scans.store import Store, open_store
@@ -51,7 +53,8 @@ def explain(
         threshold: from which share of a map's maximum a pixel belongs to the hot spot.
 
     Raises:
-        ScanlearnError: no classifier; another number of dimensions; an unknown class, part or stage; no box of a class.
+        ScanlearnError: no classifier; another number of dimensions; an unknown class, part or stage; no box of a class; a
+            val or test part of which the run, or one before it, was trained on patients or files.
     """
     trained = load_trained(run, default_device())
     store = store if isinstance(store, Store) else open_store(store)
@@ -64,7 +67,7 @@ def explain(
     boxed = store.spatial_dims == 2 and COLUMN in store.catalog.extra_columns
     names = chosen_classes(trained.facts["classes"], classes, store if boxed else None)
     facts = {"run": Path(run).resolve().name, "store": store.info["key"], "part": part, "classes": names}
-    facts |= {"stage": stage, "threshold": threshold}
+    facts |= {"stage": stage, "threshold": threshold, "checked": asdict(not_seen(run, store, part))}
     found = (_judged if boxed else _surest)(trained, store, rows, names, stage, threshold)
     results = {**facts, **found}
     make_folder(Path(out))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from scanlearn.engine.device import default_device
 from scanlearn.engine.embedding import embed_scans
+from scanlearn.engine.leaks import keep_apart, not_seen
 from scanlearn.engine.probes import feature_std, knn_probe, linear_probe, rankme
 from scanlearn.errors import ScanlearnError
 from scanlearn.scans.store import Store, open_store
@@ -46,14 +48,21 @@ def probe(
 
     Returns:
         ``{"rankme", "feature_std", "targets": {column: {"knn_accuracy", "knn_auroc", "linear_auroc", "linear_ap",
-        "linear_accuracy"}}}``; see ``scanlearn.engine.probes`` for each figure.
+        "linear_accuracy"}}, "checked": {"done", "open"}}``; see ``scanlearn.engine.probes`` for each figure, and
+        ``engine.leaks`` for what was checked.
+
+    Raises:
+        ScanlearnError: the run was trained on patients or files of the val or test part that is asked for.
     """
     store = store if isinstance(store, Store) else open_store(store)
     rows = part_rows(store, part)
+    checked = keep_apart(store, {part: rows})
+    checked.add(not_seen(run, store, part))
     features = features_of(run, store, rows)
     patients = store.catalog.patients[rows]
     columns = [target] if target else list(store.catalog.label_columns)
     result: dict[str, Any] = {"rankme": rankme(features), "feature_std": feature_std(features), "targets": {}}
+    result["checked"] = asdict(checked)
     for column in columns:
         labels = store.catalog.labels(column)
         if labels.kind not in ("class", "multilabel") or not 2 <= len(labels.classes) <= 50:
@@ -77,4 +86,5 @@ def probe_table(result: dict[str, Any]) -> str:
         )
     if not result["targets"]:
         lines.append("The store has no label column to probe.")
+    lines += [*result["checked"]["done"], *(f"Not checked: {text}" for text in result["checked"]["open"])]
     return "\n".join(lines)

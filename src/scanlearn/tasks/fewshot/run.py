@@ -13,7 +13,8 @@ import numpy as np
 
 from scanlearn.catalog.labels import Labels
 from scanlearn.console import say, warn
-from scanlearn.engine.leaks import Checked, not_seen
+from scanlearn.engine.exclusion import shared_rows
+from scanlearn.engine.leaks import Checked, keep_apart, not_seen
 from scanlearn.errors import ScanlearnError, unknown
 from scanlearn.files import make_folder, write_json
 from scanlearn.scans.episodes import groups_of
@@ -60,6 +61,7 @@ def fewshot(
     bootstrap: int = 1000,
     finetune_episodes: int = 20,
     finetune_steps: int = 50,
+    exclude: Sequence[str | Path] = (),
 ) -> dict[str, Any]:
     """Tell classes apart from a few labelled patients, through frozen features; writes ``out``/results.json, episodes.json.
 
@@ -75,6 +77,7 @@ def fewshot(
             ``finetune_episodes`` of the same episodes, ``finetune_steps`` steps each, and not for pixels.
         same_as: an episodes.json to use instead of drawing; it settles all that concerns drawing but the shots.
         bootstrap: resamples of the patients.
+        exclude: runs, stores or files of splits whose scans are not drawn, see ``shared_rows``.
 
     Returns:
         What results.json holds: ``results[source][classifier][shots]`` with a ``summary`` of each figure, and
@@ -93,7 +96,14 @@ def fewshot(
         raise ScanlearnError(f"{out} has results already: choose another --out.")
     store = store if isinstance(store, Store) else open_store(store)
     column = class_column(store, target, classes)
+    checked = Checked()
+    if same_as is not None and exclude:
+        raise ScanlearnError(f"{same_as} settles which scans are drawn: leave --exclude out.")
     if same_as is None:
+        without = None
+        if exclude:
+            without, left_out = shared_rows(store, exclude)
+            checked.done += left_out
         drawn = draw_episodes(
             store,
             target,
@@ -107,15 +117,12 @@ def fewshot(
             per_patient=per_patient,
             strict=strict,
             seed=seed,
+            without=without,
         )
     else:
         drawn = load_episodes(same_as, store, column)
         _fits(drawn, target, shots, str(same_as))
-    checked = Checked()
-    for source in sources:
-        asked = str(drawn.settings.get("part")).rpartition(" ")[2]  # "train -> test": asked are those of the test part
-        if source not in (RANDOM, PIXELS) and asked in ("val", "test"):
-            checked.add(not_seen(source, store, asked))
+    checked.add(_guard(drawn, store, [source for source in sources if source not in (RANDOM, PIXELS)]))
     make_folder(out)
     drawn.save(out / FILE)
     tuned = {"episodes": min(finetune_episodes, len(drawn)), "steps": finetune_steps}
@@ -129,6 +136,20 @@ def fewshot(
     results |= _compare(drawn, store, named, shots, classifiers, bootstrap, seed, tuned)
     write_json(out / "results.json", results)
     return results
+
+
+def _guard(drawn: Episodes, store: Store, sources: Sequence[str]) -> Checked:
+    """Look whether a source saw the scans that are asked about, and whether support and query look alike."""
+    queries, support = np.unique(drawn.query[drawn.query >= 0]), np.unique(drawn.support)
+    if drawn.settings["mode"] == "official":
+        told = keep_apart(store, {"support": support, "query": queries})
+    else:  # what is support in one episode is asked about in another
+        told = keep_apart(store, {"episodes": drawn.rows()})
+        told.done.append("No patient, and no identical file, is in the support and the query of an episode.")
+    asked = str(drawn.settings["part"]).rpartition(" ")[2]  # "train -> test": asked are those of the test part
+    for source in sources:
+        told.add(not_seen(source, store, asked, rows=queries))
+    return told
 
 
 def class_column(store: Store, target: str, classes: list[str] | None) -> Labels:

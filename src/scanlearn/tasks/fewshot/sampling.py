@@ -29,6 +29,7 @@ def draw_episodes(
     per_patient: int = 1,
     strict: bool = False,
     seed: int = 0,
+    without: np.ndarray | None = None,
 ) -> Episodes:
     """Draw episodes; a function of the arguments and the store alone, and the first of many are those of few.
 
@@ -38,6 +39,7 @@ def draw_episodes(
         mode: ``resample`` draws both from ``part``; ``official`` draws the support from the store's train part and asks
             about every labelled scan of its test part.
         part: train | val | test | all.
+        without: bool (N,), scans of the store that are neither in the support nor asked about.
         strict: refuse a class with fewer than ``queries`` images left instead of taking what there is.
 
     Raises:
@@ -54,6 +56,9 @@ def draw_episodes(
     official = mode == "official"
     rows = np.arange(len(store)) if part == "all" and not official else store.splits["train" if official else part]
     asked = store.splits["test"] if official else None
+    if without is not None:
+        rows = rows[~without[rows]]
+        asked = None if asked is None else asked[~without[asked]]
     where = f"the {'train' if official else part} part" if part != "all" or official else "the store"
     sampler = EpisodeSampler(
         column.codes,
@@ -79,7 +84,7 @@ def draw_episodes(
         "per_patient": per_patient,
         "queries": longest if official else queries,
         "seed": seed,
-    }
+    } | ({} if without is None else {"left_out": int(without.sum())})
     classes, support = (np.stack([d[i] for d in drawn]) for i in (0, 1))
     made = Episodes(store.info["key"], target, column.classes, classes, support, query, settings)
     check(made, store, column)
