@@ -157,18 +157,18 @@ def _header(data: Any) -> Header:
     return Header(
         patient=text(data, "PatientID"),
         study=text(data, "StudyInstanceUID"),
-        series=(number, _short(text(data, "SeriesInstanceUID"))),
+        series=(number, uid_hash(text(data, "SeriesInstanceUID"))),
         modality=word(data, "Modality"),
         view=word(data, "ViewPosition"),
         kind=kind_of(data, plane.position is not None and plane.cosines is not None),
         plane=plane,
-        instance=_short(text(data, "SOPInstanceUID")),
+        instance=uid_hash(text(data, "SOPInstanceUID")),
         volume=tuple(sys.intern(word(data, keyword)) for keyword in VOLUME_TAGS),
         frames=frames,
     )
 
 
-def _short(uid: str) -> str:
+def uid_hash(uid: str) -> str:
     """A UID in little memory, as a million of them are compared; it leaves the catalogue in no form."""
     return short_hash(uid) if uid else ""
 
