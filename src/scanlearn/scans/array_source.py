@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -97,14 +99,17 @@ def _load_npz(path: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as file:
             columns = {name: file[name] for name in file.files}
-    except (ValueError, OSError, EOFError) as error:
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ScanlearnError(f"{path} cannot be read as plain NumPy arrays ({error}).") from error
-    if not set(_SPLIT_IMAGES) <= set(columns):
+    if not {*_SPLIT_IMAGES} & {*columns}:
         return columns
-    joined = {
-        name: np.concatenate([columns[f"{split}_{name}"] for split in SPLITS])
-        for name in sorted({key.removeprefix("train_") for key in columns if key.startswith("train_")})
-    }
+    names = sorted(
+        {key.removeprefix(f"{split}_") for split in SPLITS for key in columns if key.startswith(f"{split}_")}
+    )
+    absent = [f"{split}_{name}" for name in names for split in SPLITS if f"{split}_{name}" not in columns]
+    if absent:
+        raise ScanlearnError(f"{path} has three parts but lacks {', '.join(absent)}; get the file again.")
+    joined = {name: np.concatenate([columns[f"{split}_{name}"] for split in SPLITS]) for name in names}
     joined["split"] = np.repeat(SPLITS, [len(columns[name]) for name in _SPLIT_IMAGES])
     return joined
 

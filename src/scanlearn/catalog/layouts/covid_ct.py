@@ -28,11 +28,12 @@ def _read(root: Path) -> Rows:
     patients = {"COVID": _covid_patients(root), "NonCOVID": _other_patients(root)}
     columns: dict[str, list[str]] = {"paths": [], "patient_id": [], "diagnosis": []}
     official: list[str] = []
-    missing = strangers = 0
+    missing = strangers = listed = 0
     for diagnosis, (folder, lists) in CLASSES.items():
         images, patient_of, part_of = _images(root, folder), patients[diagnosis], _parts(root, lists)
         missing += len(patient_of.keys() - images.keys())
         strangers += len(images.keys() - patient_of.keys())
+        listed += len(part_of.keys() - patient_of.keys())
         for name in sorted(patient_of.keys() & images.keys()):
             columns["paths"].append(images[name])
             columns["patient_id"].append(patient_of[name])
@@ -42,6 +43,10 @@ def _read(root: Path) -> Rows:
     if strangers:
         notes.append(
             f"{strangers:,} images are in no table of {TITLE} and are left out; copies hold those of other sets."
+        )
+    if listed:
+        notes.append(
+            f"{listed:,} names in Data-split are in no table of {TITLE} and count for nothing; forks add such."
         )
     return Rows(columns, {"official": official}, notes=notes)
 

@@ -23,7 +23,7 @@ from scanlearn.console import say, warn
 from scanlearn.errors import ScanlearnError, unknown
 
 NONE = "none"  # --layout none: a plain folder; --split none: no published split
-_WRAPPERS = 3  # folders around the root, as archives make them
+_WRAPPERS = 4  # folders around the root, as archives make them
 
 
 def recognise(folder: Path) -> Layout | None:
@@ -89,7 +89,7 @@ def _root_of(layout: Layout, folder: Path) -> Path:
     for root in dict.fromkeys((*_wrapped(folder), *beside, folder.parent, folder.parent.parent)):
         if _is_root(layout, root):
             return root
-    wanted = ", ".join(mark.replace("|", " or ") for mark in layout.marks)
+    wanted = ", ".join(mark.replace("|", " or ") for mark in layout.marks) or "cases called as those of this release"
     raise ScanlearnError(f"{folder} is no {layout.title}: it would hold {wanted}; get it from {layout.page}.")
 
 

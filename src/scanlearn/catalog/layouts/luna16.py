@@ -15,6 +15,7 @@ from scanlearn.errors import ScanlearnError
 
 TITLE = "LUNA16"
 PAGE = "https://luna16.grand-challenge.org/Download/"
+CANDIDATES = "candidates_V2.csv|candidates.csv|CSVFILES/candidates_V2.csv|CSVFILES/candidates.csv"
 SUBSETS = range(10)
 GENESIS = {**dict.fromkeys(range(5), "train"), 5: "val", 6: "val", **dict.fromkeys((7, 8, 9), "test")}
 _LUNGS = "seg-lungs-LUNA16"  # masks made by a program, no reference
@@ -47,7 +48,7 @@ def _read(root: Path) -> Rows:
         "fold": [str(subset) for _, subset, _ in scans],
         "nodules": cells_of(nodules, names),
     }
-    table = first_of(root, "candidates_V2.csv|candidates.csv|CSVFILES/candidates_V2.csv|CSVFILES/candidates.csv")
+    table = first_of(root, CANDIDATES)
     if table is not None:
         columns["candidates"] = cells_of(read_candidates(table), names)
     lungs = files_in(root, [f"{_LUNGS}/{_LUNGS}", _LUNGS], (".mhd",))
@@ -66,7 +67,7 @@ register(
         citation="Setio et al., Validation, comparison, and combination of algorithms: LUNA16, Medical Image Analysis 42 (2017)",
         page=PAGE,
         marks=(
-            "subset[0-9]*",
+            f"subset[0-9]*|{_LUNGS}|{CANDIDATES}",
             "subset[0-9]/*.mhd|subset[0-9]/subset[0-9]/*.mhd|annotations.csv|CSVFILES/annotations.csv",
         ),
         read=_read,

@@ -76,7 +76,7 @@ register(
         licence=LICENCE,
         citation=CITATION,
         page=PAGE,
-        marks=("rp_im|rp_im.zip",),
+        marks=("rp_im|rp_im.zip|rp_msk",),
         read=_volumes,
         counts={"images": 9, "patients": 9, "masks": 9},
     )

@@ -100,9 +100,12 @@ def _entries(content: dict[str, Any], task: Task, root: Path) -> list[tuple[str,
 
 
 def _knows(task: Task, root: Path) -> bool:
-    """Whether the first images are called as the task's, and none is a channel of nnU-Net (_0000)."""
+    """Whether the first images are called as the task's, and none is a channel of nnU-Net (_0000).
+
+    Without images the masks tell, so that a copy that lacks its images is called what it is.
+    """
     case = re.compile(rf"{task.case}_\d+\.nii(\.gz)?")
-    names = some_names(root / "imagesTr", 16)
+    names = some_names(root / "imagesTr", 16) or some_names(root / "labelsTr", 16)
     return bool(names) and all(case.fullmatch(name) for name in names)
 
 
@@ -114,7 +117,7 @@ for _task in TASKS:
             licence="CC BY-SA 4.0",
             citation="Antonelli et al., The Medical Segmentation Decathlon, Nature Communications 13 (2022)",
             page=PAGE,
-            marks=("imagesTr",),
+            marks=("imagesTr|labelsTr",),
             knows=partial(_knows, _task),
             read=partial(_read, _task),
             splits={NAME: SPLIT} if _task.number == 1 else {},
