@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from scanlearn.catalog.masks import mask_names, with_mask_names
 from scanlearn.catalog.origin import origin_of, with_origin
@@ -32,25 +33,24 @@ def union(catalogs: Sequence[Catalog], *, seed: int = 0) -> Catalog:
     twice = next((name for i, name in enumerate(names) if name in names[:i]), None)
     if twice is not None:
         raise ScanlearnError(f"Two of the sources are called {twice!r}: rename the folder of one of them.")
-    if any(any(catalog.column("split")) for catalog in catalogs):
+    if any(_has(catalog, "split") for catalog in catalogs):
         catalogs = [_with_split(catalog, name, seed) for catalog, name in zip(catalogs, names, strict=True)]
-    _tell_shared([set(catalog.column("patient_id")) for catalog in catalogs])
+    _tell_shared([pc.unique(catalog.array("patient_id")) for catalog in catalogs])
     wanted = list(dict.fromkeys(column for catalog in catalogs for column in catalog.table.column_names))
     columns: dict[str, Any] = {
         column: pa.concat_arrays([_cells(catalog, column) for catalog in catalogs]) for column in wanted
     }
-    columns["scan_id"] = [
-        f"{_UNSAFE.sub('_', name)}_{scan}"
-        for catalog, name in zip(catalogs, names, strict=True)
-        for scan in catalog.column("scan_id")
-    ]
-    columns["dataset"] = np.repeat(names, [len(catalog) for catalog in catalogs])
+    named = [*zip(names, catalogs, strict=True)]
+    columns["scan_id"] = pa.concat_arrays(
+        [pc.binary_join_element_wise(_UNSAFE.sub("_", name), one.array("scan_id"), "_") for name, one in named]
+    )
+    columns["dataset"] = pa.concat_arrays([pa.repeat(pa.scalar(name), len(one)) for name, one in named])
     known = all(catalog.patients_known for catalog in catalogs)
     table = Catalog.from_columns(columns, known).table
-    called = [mask_names(catalog.table) for catalog in catalogs if any(catalog.column("mask_path"))]
+    called = [mask_names(catalog.table) for catalog in catalogs if _has(catalog, "mask_path")]
     if called and called[0] and all(one == called[0] for one in called):
         table = with_mask_names(table, called[0])
-    origins = {name: origin_of(catalog.table) for catalog, name in zip(catalogs, names, strict=True)}
+    origins = {name: origin_of(one.table) for name, one in named}
     if any(origins.values()):
         table = with_origin(table, {"datasets": origins})
     return Catalog(table, known)
@@ -58,7 +58,7 @@ def union(catalogs: Sequence[Catalog], *, seed: int = 0) -> Catalog:
 
 def _name_of(catalog: Catalog) -> str:
     """The one name in ``dataset``; a source that has several is several sources."""
-    found = list(dict.fromkeys(catalog.column("dataset")))
+    found = pc.unique(catalog.array("dataset")).to_pylist()
     if len(found) != 1 or not found[0]:
         raise ScanlearnError(
             f"A source has {len(found)} names in its column 'dataset'; each of several sources needs exactly one."
@@ -67,7 +67,7 @@ def _name_of(catalog: Catalog) -> str:
 
 
 def _with_split(catalog: Catalog, name: str, seed: int) -> Catalog:
-    if any(catalog.column("split")):
+    if _has(catalog, "split"):
         return catalog
     say(f"{name} has no split, the others have: it is divided by patient.")
     cells = np.full(len(catalog), "train", object)
@@ -77,10 +77,15 @@ def _with_split(catalog: Catalog, name: str, seed: int) -> Catalog:
     return catalog.with_column("split", cells.tolist())
 
 
-def _tell_shared(patients: Sequence[set[str]]) -> None:
+def _has(catalog: Catalog, column: str) -> bool:
+    """Whether any cell is not blank."""
+    return bool(pc.any(pc.not_equal(catalog.array(column), "")).as_py())
+
+
+def _tell_shared(patients: Sequence[pa.Array]) -> None:
     """Say how many ids two data sets have in common."""
-    everyone = [patient for of_set in patients for patient in of_set]
-    shared = len(everyone) - len(set(everyone))
+    everyone = pa.concat_arrays([*patients])
+    shared = len(everyone) - len(pc.unique(everyone))
     if shared:
         warn(f"{shared} patients have the same id in two data sets, and count as one patient each.")
 
@@ -88,4 +93,4 @@ def _tell_shared(patients: Sequence[set[str]]) -> None:
 def _cells(catalog: Catalog, column: str) -> pa.Array:
     if column in catalog.table.column_names:
         return catalog.array(column)
-    return pa.array([""] * len(catalog), pa.string())
+    return pa.repeat(pa.scalar(""), len(catalog))
