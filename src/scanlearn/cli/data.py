@@ -49,7 +49,8 @@ def prepare(
         out: the store to write; one that was made from the same files and settings is kept.
         size: pixels of 2D scans, e.g. --size '[256, 256]'; 3D scans keep their grid unless --spacing is given.
         spacing: voxel size in mm to resample 3D scans to, e.g. --spacing '[1, 1, 2]'.
-        window: HU window by name (lung, soft_tissue, bone, brain, genesis, ...) or 'low,high'.
+        window: HU window by name (lung, soft_tissue, bone, brain, genesis, ...) or 'low,high'; with --also one for each
+            data set, '{deeplesion: soft_tissue, lidc: lung}'.
         fit: how 2D scans of other shapes are brought to size: pad keeps the proportions, stretch does not.
         target: label column by which the split into train/val/test is stratified.
         patient: column that says whose scan it is, folder (each sub-folder is a patient) or e.g. 'regex:(P[0-9]+)_'.
@@ -82,7 +83,7 @@ def prepare(
         out,
         size=tuple(size) if size else None,
         spacing=tuple(spacing) if spacing else None,
-        window=_window(window),
+        window=_windows(window),
         fit=fit,
         target=target,
         patient=patient,
@@ -134,8 +135,21 @@ def _bytes(text: str | None) -> int | None:
     return int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " "))
 
 
-def _window(text: str | None) -> str | tuple[float, float] | None:
-    if text is None or "," not in text:
+def _windows(text: str | None) -> Any:
+    """One window, or one for each data set that '{NAME: window, ...}' names."""
+    import yaml
+
+    if text is None or not text.startswith("{"):
+        return None if text is None else _window(text)
+    try:
+        named = yaml.safe_load(text)
+        return {name: _window(given) if isinstance(given, str) else given for name, given in named.items()}
+    except yaml.YAMLError as error:
+        raise ScanlearnError(f"--window takes '{{NAME: window, ...}}' for several data sets, not {text!r}.") from error
+
+
+def _window(text: str) -> str | tuple[float, float]:
+    if "," not in text:
         return text
     try:
         low, high = (float(part) for part in text.split(","))

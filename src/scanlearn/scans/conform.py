@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -30,16 +31,40 @@ class Grid:
     size: tuple[int, ...] | None = None
     spacing: tuple[float, ...] | None = None
     fit: str = "pad"
-    window: intensity.Window = None
+    window: intensity.Windows = None
 
     @classmethod
     def of(cls, settings: dict[str, Any]) -> Grid:
         """The grid of a store, from the ``settings`` in its ``store.json``."""
-        size, spacing, window = (
-            tuple(value) if isinstance(value, list) else value
-            for value in (settings["size"], settings["spacing"], settings["window"])
+        size, spacing = (
+            tuple(value) if isinstance(value, list) else value for value in (settings["size"], settings["spacing"])
         )
-        return cls(settings["spatial_dims"], size, spacing, settings["fit"], window)
+        return cls(
+            settings["spatial_dims"], size, spacing, settings["fit"], intensity.check_windows(settings["window"])
+        )
+
+    @property
+    def one_window(self) -> intensity.Window:
+        """The window, of a grid for all scans or of one data set."""
+        assert not isinstance(self.window, dict)
+        return self.window
+
+    def of_dataset(self, name: str) -> Grid:
+        """The grid with the window of one data set, where each has its own."""
+        return replace(self, window=intensity.window_of(self.window, name))
+
+    def of_input(self, datasets: Iterable[str]) -> Grid:
+        """The grid for scans that a network is asked about, which are of these data sets."""
+        if not isinstance(self.window, dict):
+            return self
+        names = set(datasets)
+        if len(names) != 1 or not names <= set(self.window):
+            known = ", ".join(sorted(self.window))
+            raise ScanlearnError(
+                f"The run learned from data sets that have a window each ({known}), and these scans are of "
+                f"{', '.join(sorted(names))}: call their folder, or their column dataset, by the one that they are like."
+            )
+        return self.of_dataset(names.pop())
 
     def place(self, scan: Scan) -> Placement:
         """The way of one scan onto this grid."""
@@ -171,7 +196,7 @@ def lay(out: Conformed, scan: Scan, grid: Grid, modality: str, stats: dict[str, 
     array = intensity.narrow(scan.array, out.modality)
     out.placement = grid.place(scan)
     out.stats = range_of(array) if stats is None else stats
-    fill = intensity.window_for(out.modality, out.stats, grid.window, all_8bit=array.dtype == np.uint8)[0]
+    fill = intensity.window_for(out.modality, out.stats, grid.one_window, all_8bit=array.dtype == np.uint8)[0]
     if array.dtype.kind in "iu":
         fill = float(np.clip(np.rint(fill), np.iinfo(array.dtype).min, np.iinfo(array.dtype).max))
     array = out.placement.apply(array, fill=fill)

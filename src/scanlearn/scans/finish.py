@@ -48,7 +48,8 @@ def finish(part: Path, source: Catalog, items: list[Conformed], settings: dict[s
     catalog.save_mapped(part / "catalog.arrow")
     all_8bit = all(item.array.dtype == np.uint8 for item in good)
     code = _codes(splits, len(good))
-    write_mapped(part / "scans.arrow", _side_columns(good, code, settings, all_8bit))
+    windows = [intensity.window_of(settings["window"], name) for name in original.column("dataset")]
+    write_mapped(part / "scans.arrow", _side_columns(good, code, settings["spatial_dims"], windows, all_8bit))
     Foreground.gather([item.voxels for item in good], settings["spatial_dims"]).save(part / "foreground.arrow")
     values = sorted({value for item in good for value in item.voxels})
     names = mask_names(source.table)
@@ -63,7 +64,7 @@ def finish(part: Path, source: Catalog, items: list[Conformed], settings: dict[s
         "dtype": dtype.name,
         "scans": len(good),
         "settings": settings,
-        "intensity": _intensity(good, settings["window"], all_8bit),
+        "intensity": _intensity(good, original, settings["window"], all_8bit),
         "mask_values": values,
         "mask_classes": _class_names(values, names),
         "splits": {"seed": settings["seed"], "parts": _sizes(catalog, splits), "sha256": digest(code)},
@@ -125,10 +126,13 @@ def _sizes(catalog: Catalog, splits: dict[str, np.ndarray]) -> dict[str, dict[st
 
 
 def _side_columns(
-    good: list[Conformed], part: np.ndarray, settings: dict[str, Any], all_8bit: bool
+    good: list[Conformed], part: np.ndarray, dims: int, windows: list[intensity.Window], all_8bit: bool
 ) -> dict[str, pa.Array]:
     """The columns of scans.arrow, see ``row_types``."""
-    ranges = [intensity.window_for(i.modality, i.stats, settings["window"], all_8bit=all_8bit) for i in good]
+    ranges = [
+        intensity.window_for(i.modality, i.stats, window, all_8bit=all_8bit)
+        for i, window in zip(good, windows, strict=True)
+    ]
     placements = [i.placement for i in good if i.placement is not None]
     columns: dict[str, Any] = {
         "part": part,
@@ -144,7 +148,7 @@ def _side_columns(
         **{key: [i.stats[key] for i in good] for key in ("minimum", "maximum", "p_low", "p_high")},
         "modality": [i.modality for i in good],
     }
-    return {name: _column(columns[name], kind) for name, kind in row_types(settings["spatial_dims"]).items()}
+    return {name: _column(columns[name], kind) for name, kind in row_types(dims).items()}
 
 
 def _column(cells: Any, kind: pa.DataType) -> pa.Array:
@@ -155,12 +159,15 @@ def _column(cells: Any, kind: pa.DataType) -> pa.Array:
     return pa.array(np.asarray(cells), kind)
 
 
-def _intensity(good: list[Conformed], window: intensity.Window, all_8bit: bool) -> dict[str, Any]:
-    """How values become 0..1: the window asked for, or what was chosen by modality."""
-    by_modality = Counter(item.modality or "unknown" for item in good)
-    other = window or ("0..255" if all_8bit else "percentiles")
-    chosen = {name: "genesis" if name == "CT" and window is None else other for name in by_modality}
-    return {"modalities": dict(by_modality), "window": chosen, "all_8bit": all_8bit}
+def _intensity(good: list[Conformed], original: Catalog, windows: intensity.Windows, all_8bit: bool) -> dict[str, Any]:
+    """How values become 0..1: the window asked for, or what was chosen by modality; by data set where each has its own."""
+    modalities = [item.modality or "unknown" for item in good]
+    chosen: dict[str, Any] = {}
+    for modality, dataset in dict.fromkeys(zip(modalities, original.column("dataset"), strict=True)):
+        usual = "genesis" if modality == "CT" else "0..255" if all_8bit else "percentiles"
+        name = f"{modality} of {dataset}" if isinstance(windows, dict) else modality
+        chosen[name] = intensity.window_of(windows, dataset) or usual
+    return {"modalities": dict(Counter(modalities)), "window": chosen, "all_8bit": all_8bit}
 
 
 def _class_names(values: list[int], names: dict[int, str]) -> list[str]:

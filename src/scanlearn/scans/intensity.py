@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,6 +38,28 @@ PERCENTILES = (0.5, 99.5)
 FAT = 50
 
 Window = str | tuple[float, float] | None
+Windows = Window | dict[str, Window]  # one for all scans, or one for each data set that is named
+
+
+def check_windows(windows: Any) -> Windows:
+    """``check_window`` of one window, or of one for each data set by its name."""
+    if isinstance(windows, Mapping):
+        return {str(name): check_window(window) for name, window in windows.items()}
+    return check_window(windows)
+
+
+def for_all(windows: dict[str, Window], datasets: Iterable[str]) -> dict[str, Window]:
+    """A window for each of the data sets, None for those that are not named; a name that is none of them is refused."""
+    known = [name for name in datasets if name]
+    for name in windows:
+        if name not in known:
+            raise unknown("data set", name, known)
+    return {name: windows.get(name) for name in known}
+
+
+def window_of(windows: Windows, dataset: str) -> Window:
+    """The window of a data set; None, the usual one, for those that ``windows`` does not name."""
+    return windows.get(dataset) if isinstance(windows, dict) else windows
 
 
 def check_window(window: Any) -> Window:

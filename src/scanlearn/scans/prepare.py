@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -16,11 +16,11 @@ from scanlearn.catalog.pseudonyms import IDENTIFIERS
 from scanlearn.catalog.table import Catalog
 from scanlearn.console import say, track
 from scanlearn.errors import ScanlearnError, unknown
+from scanlearn.scans import intensity
 from scanlearn.scans.build import Plan, Source, build, content_key
 from scanlearn.scans.formats.limits import byte_limit
 from scanlearn.scans.geometry import FITS
 from scanlearn.scans.given_split import in_split
-from scanlearn.scans.intensity import check_window
 from scanlearn.scans.part import hold, look_after
 from scanlearn.scans.rows import (
     SCAN_SECONDS,
@@ -50,7 +50,7 @@ def prepare(  # type: ignore[misc]  # the options of both overloads are these
     *,
     size: int | Sequence[int] | None = None,
     spacing: float | Sequence[float] | None = None,
-    window: str | Sequence[float] | None = None,
+    window: str | Sequence[float] | Mapping[str, Any] | None = None,
     fit: str = "pad",
     target: str | None = None,
     patient: str | None = None,
@@ -78,7 +78,8 @@ def prepare(  # type: ignore[misc]  # the options of both overloads are these
             else 256 x 256; 3D keeps each scan's own grid.
         spacing: mm per axis to resample 3D scans to.
         window: a name of ``intensity.WINDOWS``, "percentiles", "extremes", or (low, high); default see
-            ``intensity.window_for``.
+            ``intensity.window_for``. With several sources also one of these for each data set by its name in the column
+            ``dataset``; those that are not named take the default.
         fit: "pad" keeps the aspect ratio, "stretch" does not.
         target: label column whose classes are spread evenly over the splits.
         patient, mask, image: names of columns (or arrays of an .npz), where they are not the usual ones.
@@ -109,7 +110,12 @@ def prepare(  # type: ignore[misc]  # the options of both overloads are these
     for name, value, known in (("fit", fit, FITS), ("treatment of identifiers", identifiers, IDENTIFIERS)):
         if value not in known:
             raise unknown(name, value, known)
-    settings: dict[str, Any] = {"window": check_window(window), "fit": fit, "target": target, "seed": int(seed)}
+    settings: dict[str, Any] = {
+        "window": intensity.check_windows(window),
+        "fit": fit,
+        "target": target,
+        "seed": int(seed),
+    }
     settings |= {"identifiers": identifiers, "max_scan_bytes": byte_limit(max_scan_bytes)}
     if not dry_run:
         look_after(out, keep=True)
@@ -128,6 +134,8 @@ def prepare(  # type: ignore[misc]  # the options of both overloads are these
         reader = FileSource(with_boxes(reader.catalog, boxes), limit)
     if also:
         reader = union_of(reader, also, settings["seed"])
+    if isinstance(settings["window"], dict):
+        settings["window"] = intensity.for_all(settings["window"], reader.catalog.words("dataset").to_pylist())
     if file is not None:
         reader, settings["split_file"] = in_split(reader, file)
     if origin := origin_of(reader.catalog.table):

@@ -42,6 +42,7 @@ class _Task:
     source: FileRows | ArraySource
     modality: str
     name: str
+    dataset: str = ""
 
 
 def processes(reader: FileSource | ArraySource, workers: int | None) -> int:
@@ -119,8 +120,8 @@ def conformed_rows(
     of the files of each row of the reader; without them every scan travels alone. slicing: 2D; the slices of a volume
     are made by one process, and one volume for each process is under way.
     """
-    names, modalities = reader.catalog.array("scan_id"), reader.catalog.array("modality")
-    task = lambda r: _Task(r, _alone(reader, r), modalities[r].as_py(), names[r].as_py())  # noqa: E731
+    words = [reader.catalog.array(name) for name in ("modality", "scan_id", "dataset")]
+    task = lambda r: _Task(r, _alone(reader, r), *(column[r].as_py() for column in words))  # noqa: E731
     groups = ([row] for row in rows) if sizes is None else _groups(rows, sizes)
     tasks = ([task(row) for row in group] for group in groups)
     function: Callable[[_Task], Conformed | CannotWrite | list[Conformed]]
@@ -196,11 +197,11 @@ def _header(task: _Task) -> Header:
 
 
 def _slices(task: _Task, *, grid: Grid, seed: int, slicing: Slicing) -> list[Conformed]:
-    return conform_slices(task.source, task.row, slicing, grid, task.modality, seed, task.name)
+    return conform_slices(task.source, task.row, slicing, grid.of_dataset(task.dataset), task.modality, seed, task.name)
 
 
 def _conform(task: _Task, *, grid: Grid, seed: int, apart: Path | None) -> Conformed | CannotWrite:
-    item = conform(task.source, task.row, grid, task.modality, seed, task.name)
+    item = conform(task.source, task.row, grid.of_dataset(task.dataset), task.modality, seed, task.name)
     try:
         if apart is not None:
             write_apart(apart, item)

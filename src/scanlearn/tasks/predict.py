@@ -54,7 +54,7 @@ def predict(run: str | Path, input: str | Path, out: str | Path, *, identifiers:
     make_folder(out)
     way_back = WayBack(out, catalog, identifiers)
     way_back.save([""] * len(catalog))  # first, so that nothing stands there that cannot be led back
-    grid = Grid.of(trained.facts["store_settings"])
+    grid = Grid.of(trained.facts["store_settings"]).of_input(catalog.column("dataset"))
     modalities, paths = catalog.column("modality"), catalog.column("paths")
     rows: list[dict[str, Any]] = []
     reasons = []
@@ -96,7 +96,7 @@ def tell(reasons: list[str], input: str | Path, out: Path, way_back: WayBack) ->
 
 def unit_image(item: Conformed, grid: Grid, all_8bit: bool, device: torch.device) -> Tensor:
     """(C, *S) in [0, 1], by the same window as in the store."""
-    low, high = intensity.window_for(item.modality, item.stats, grid.window, all_8bit=all_8bit)
+    low, high = intensity.window_for(item.modality, item.stats, grid.one_window, all_8bit=all_8bit)
     bounds = [torch.tensor([bound / item.factor], dtype=torch.float32, device=device) for bound in (low, high)]
     return intensity.to_unit(torch.from_numpy(item.array[None]).to(device), *bounds)[0]
 
