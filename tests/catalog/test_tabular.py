@@ -1,11 +1,16 @@
 import gzip
+import tracemalloc
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from scanlearn.catalog import cells
+from scanlearn.catalog.columns import read_table
+from scanlearn.catalog.locate import Locator
 from scanlearn.catalog.table import Catalog
+from scanlearn.catalog.tabular import Asked, catalog_of_rows
 from scanlearn.errors import ScanlearnError
 
 
@@ -264,6 +269,28 @@ def test_a_table_read_in_many_blocks_says_the_same(tmp_path, monkeypatch, names)
     assert whole.patients.tolist() == list("gfedcba") and set(whole.column("modality")) == {"CT"}
     assert [paths[0][-5:] for paths in whole.column("paths")] == [f"{name}.png" for name in "gfedcba"]
     assert [bool(mask) for mask in whole.column("mask_path")] == [name in "ceg" for name in "gfedcba"]
+
+
+def test_a_row_of_a_table_costs_no_object_of_python_and_a_few_hundred_bytes_of_arrow(tmp_path, monkeypatch):
+    """1,000 bytes of either for each row would be a GB for a million rows."""
+    count = 20_000
+    rows = "".join(f"images_{i % 7}/{i:08d}_000.png,P{i // 6:07d},S{i // 2:08d},PA,Edema|Mass\n" for i in range(count))
+    path = write(tmp_path / "t.csv", f"image,patient,study,view,findings\n{rows}")
+    locator = Locator(path)
+    locator._folders |= {f"{tmp_path}/images_{n}": {f"{i:08d}_000.png": False for i in range(count)} for n in range(7)}
+    monkeypatch.setattr(cells, "_BLOCK", 256)
+    catalog_of_rows(read_table(path), locator, Asked())  # imports, caches
+    usual, pool = pa.default_memory_pool(), pa.system_memory_pool()  # which nobody else uses
+    pa.set_memory_pool(pool)
+    tracemalloc.start()
+    try:
+        catalog = catalog_of_rows(read_table(path), locator, Asked())
+        python = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+        pa.set_memory_pool(usual)
+    assert len(catalog) == count and catalog.count_patients(np.arange(count)) == -(-count // 6)
+    assert python < 200 * count and 100 * count < pool.max_memory() < 800 * count
 
 
 def test_names_deeper_than_any_folder_are_missing_and_ends_must_fit_whole_parts(tmp_path):

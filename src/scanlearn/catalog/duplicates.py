@@ -69,7 +69,7 @@ def alike(prints: np.ndarray, apart: np.ndarray | None = None, *, radius: int = 
 
     kept = np.flatnonzero(prints.any(1))
     shown, turn = prints[kept], _frequencies()[2]
-    owner = kept if apart is None else np.asarray(apart)[kept]
+    owner = kept if apart is None else np.asarray(apart)[kept].astype(np.int64)  # one type, compiled once
     groups = _groups(shown, radius + 1)
     masks = np.stack([_as_words(_only(group)) for group in groups])
     parts = []
