@@ -46,6 +46,28 @@ def test_counts_by_part_label_view_and_patient_of_a_folder_and_of_its_store(sour
     assert numbers_of(text, "none of these") == ["3", "3", "0"] and numbers_of(text, "AP") == ["4", "3", "1"]
 
 
+def test_quantities_are_quartiles_and_words_of_single_patients_are_counted_only(tmp_path):
+    for n in range(12):
+        Image.fromarray(np.random.default_rng(n).integers(0, 256, (20, 20), np.uint8)).save(tmp_path / f"s{n:02d}.png")
+    with (tmp_path / "labels.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["image", "patient", "thickness", "grade", "source"])
+        for n in range(12):
+            where = f"https://example.org/case-{n // 2}"
+            table.writerow([f"s{n:02d}.png", f"anna{n}", ["", "2", "5", "5.000"][n % 4], 7 + n % 3, where if n else ""])
+    text, page = describe(tmp_path, tmp_path / "page.html")
+    assert "case-" not in text + page.read_text() and numbers_of(text, "6 different words") == ["11"]
+    assert [numbers_of(text, str(grade)) for grade in (7, 8, 9)] == [["4"]] * 3  # few numbers are codes
+    assert "thickness" in text and numbers_of(text, "not labelled") == ["3"]
+
+
+def test_ages_are_told_by_their_quarters_and_not_by_their_ends(source, tmp_path):
+    text, _ = describe(source, tmp_path / "page.html")
+    assert numbers_of(text, "scans with it") == ["12", "8", "4"]  # 40 to 51, 40 to 47, 48 to 51
+    assert numbers_of(text, "half below") == ["45.5", "43.5", "49.5"]
+    assert numbers_of(text, "first quarter below") == ["42.75", "41.75", "48.75"] and "51" not in text
+
+
 def test_the_verb_prints_the_counts_and_takes_one_source(source, tmp_path, capsys):
     assert main(["catalog", "describe", str(source), "--out", str(tmp_path / "page.html")]) == 0
     assert "12 scans, 6 patients" in capsys.readouterr().out and (tmp_path / "page.html").is_file()

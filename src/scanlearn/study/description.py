@@ -10,6 +10,7 @@ import numpy as np
 
 from scanlearn import __version__
 from scanlearn.catalog.containment import datasets_of
+from scanlearn.catalog.labels import Labels
 from scanlearn.catalog.layouts.layout import LAYOUTS, layout_named
 from scanlearn.catalog.table import SPLITS, Catalog
 from scanlearn.console import warn
@@ -20,6 +21,8 @@ from scanlearn.study.page import MISSING, Picture, Strip, Table, count, render
 from scanlearn.study.pictures import slices_of, tile
 
 MOST_WORDS = 20  # of a column; one with more is counted only
+MOST_CODES = 5  # numbers up to which a column holds codes of classes and no quantity
+AT_LEAST = 3  # patients of a word that names nobody
 SHEET = 24  # scans with a picture
 
 
@@ -113,26 +116,66 @@ def _columns(data: Data) -> list[Table]:
         if len(words) < 2 or (len(words) == 2 and name in ("dataset",)):
             continue
         labels = data.catalog.labels(name)
-        if labels.kind not in ("class", "multilabel") or len(labels.classes) > MOST_WORDS:
+        numbers = labels.codes if labels.kind == "number" else _numbers(labels)
+        if numbers is not None:
+            cells = _quartiles(data, numbers)
+        elif labels.kind not in ("class", "multilabel") or _many(data, labels):
             filled = data.catalog.codes(name) != 0
-            cells = [[f"a word ({labels.kind})", *(f"{int(filled[r].sum()):,}" for r in _columns_of(data).values())]]
-            tables.append(Table(name, ["", *_columns_of(data)], cells))
-            continue
-        scans, classes = labels.shown()
-        shown = np.zeros((len(data.catalog), len(labels.classes)), bool)
-        shown[scans, classes] = True
-        none = labels.labelled & ~shown.any(1)
-        cells = [
-            [word, *(f"{int(shown[rows, i].sum()):,}" for rows in _columns_of(data).values())]
-            for i, word in enumerate(labels.classes)
-        ]
-        if none.any():
-            cells.append(["none of these", *(f"{int(none[rows].sum()):,}" for rows in _columns_of(data).values())])
-        blank = ~labels.labelled
-        if blank.any():
-            cells.append(["not labelled", *(f"{int(blank[rows].sum()):,}" for rows in _columns_of(data).values())])
+            cells = [[f"{len(words) - 1:,} different words", *_counted(data, filled)]]
+        else:
+            cells = _classes(data, labels)
         tables.append(Table(name, ["", *_columns_of(data)], cells))
     return tables
+
+
+def _classes(data: Data, labels: Labels) -> list[list[str]]:
+    """Scans that show each class, that show none, and that are not labelled."""
+    shown = _shown(data, labels)
+    cells = [[word, *_counted(data, shown[:, i])] for i, word in enumerate(labels.classes)]
+    none, blank = labels.labelled & ~shown.any(1), ~labels.labelled
+    cells += [["none of these", *_counted(data, none)]] if none.any() else []
+    return cells + ([["not labelled", *_counted(data, blank)]] if blank.any() else [])
+
+
+def _shown(data: Data, labels: Labels) -> np.ndarray:
+    """bool (N, K): which scans show which class."""
+    scans, classes = labels.shown()
+    shown = np.zeros((len(data.catalog), len(labels.classes)), bool)
+    shown[scans, classes] = True
+    return shown
+
+
+def _counted(data: Data, which: np.ndarray) -> list[str]:
+    return [f"{int(which[rows].sum()):,}" for rows in _columns_of(data).values()]
+
+
+def _numbers(labels: Labels) -> np.ndarray | None:
+    """float64 (N,): classes that are numbers, and too many to be codes, as a quantity; None for other columns."""
+    if labels.kind != "class" or len(labels.classes) <= MOST_CODES:
+        return None
+    try:
+        values = np.array([*map(float, labels.classes), np.nan])  # the last is that of missing labels, -1
+    except ValueError:
+        return None
+    return values[labels.codes]
+
+
+def _many(data: Data, labels: Labels) -> bool:
+    """Whether a column has too many words, or mostly such as are of one or two patients: it could name them."""
+    if len(labels.classes) > MOST_WORDS:
+        return True
+    shown = _shown(data, labels)
+    few = [data.catalog.count_patients(np.flatnonzero(column)) < AT_LEAST for column in shown.T]
+    return len(few) > MOST_CODES and 2 * sum(few) > len(few)
+
+
+def _quartiles(data: Data, numbers: np.ndarray) -> list[list[str]]:
+    """How many scans have the number, and its quartiles; no smallest and largest, which are of one patient."""
+    cells = [["scans with it", *_counted(data, ~np.isnan(numbers))]]
+    for share, name in ((0.25, "first quarter below"), (0.5, "half below"), (0.75, "three quarters below")):
+        parts = [numbers[rows][~np.isnan(numbers[rows])] for rows in _columns_of(data).values()]
+        cells.append([name, *(f"{np.quantile(part, share):.4g}" if len(part) else MISSING for part in parts)])
+    return cells
 
 
 def _sheet(data: Data) -> list[Picture]:
