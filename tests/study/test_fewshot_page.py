@@ -30,6 +30,7 @@ def test_the_page_has_every_figure_and_names_no_path(done):
         for by_shots in by_classifier.values():
             for found in by_shots.values():
                 assert all(f"{found[figure]['mean']:.3f}" in page for figure in ("accuracy", "auc", "f1"))
+                assert f"<td>{found['pooled_auc']:.3f}</td>" in page
     assert "moco, simpleshot" in page and "pixels, nearest" in page and page.count("<figure") == 10
     assert "secretive" not in page and not re.search(r'(?:src|href)="(?:https?:)?//', page)
     accuracy = results["results"][results["sources"][0]]["prototypes"]["2"]["accuracy"]["mean"]

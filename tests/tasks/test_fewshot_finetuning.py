@@ -12,6 +12,7 @@ from scanlearn.errors import ScanlearnError
 from scanlearn.networks.encoder import build_encoder
 from scanlearn.networks.network import Network, build_network
 from scanlearn.study.fewshot_page import fewshot_page
+from scanlearn.tasks.fewshot import finetuning
 from scanlearn.tasks.fewshot.finetuning import HEAD_RATE, RATE, EpisodeFinetuner, last_stage
 from scanlearn.tasks.fewshot.run import fewshot
 from scanlearn.weights.encoder import save_network
@@ -124,6 +125,16 @@ def test_it_is_asked_in_the_first_of_the_same_episodes_and_told_so(store, tmp_pa
     )
     assert few["results"]["run"]["finetune"] == run["finetune"] and few["results"]["pixels"] == {}
     fewshot_page(tmp_path / "again")
+
+
+def test_where_no_bar_is_seen_the_first_episode_tells_how_long_the_others_take(store, capsys, monkeypatch):
+    tuner = EpisodeFinetuner(network_of(), store, (24, 24), part="last", steps=1)
+    support, query = np.array([[[0], [1]]] * 3), np.array([[2, 3]] * 3)
+    tuner.logits(support, query)
+    assert capsys.readouterr().err == ""  # done in a moment
+    monkeypatch.setattr(finetuning, "TOLD", -1.0)
+    tuner.logits(support, query)
+    assert capsys.readouterr().err.strip() == "finetune_last, 1 a class: 2 more episodes take about 0 minutes."
 
 
 def test_no_episode_and_no_step_are_refused(store, tmp_path):

@@ -3,7 +3,7 @@ import pytest
 from sklearn import metrics as sk
 
 from scanlearn.tasks.bootstrap import PatientBootstrap
-from scanlearn.tasks.fewshot.metrics import FIGURES, judge, summary
+from scanlearn.tasks.fewshot.metrics import FIGURES, judge, pooled_auc, summary
 
 E, Q = 12, 20
 
@@ -82,3 +82,20 @@ def test_the_episode_interval_is_1_96_standard_errors_of_the_episodes_and_the_ot
     assert found["accuracy"]["episode_interval"] == pytest.approx({"low": 0.7 - half, "high": 0.7 + half})
     assert found["accuracy"]["patient_interval"] == pytest.approx({"low": 0.025, "high": 0.975, "skipped": 0})
     assert found["auc"]["episodes"] == 0 and np.isnan(found["auc"]["mean"])
+
+
+@pytest.mark.parametrize("ways", [2, 3])
+def test_the_pooled_auc_compares_every_pair_of_queries_of_all_episodes(ways):
+    logits, truth, _ = cases(ways)
+    yes, no = [], []
+    for e, q in np.argwhere(truth >= 0):
+        for w in range(ways) if ways > 2 else [1]:
+            margin = logits[e, q, w] - np.log(np.exp(np.delete(logits[e, q], w)).sum())
+            (yes if truth[e, q] == w else no).append(round(margin, 9))
+    wanted = np.mean([(a > b) + (a == b) / 2 for a in yes for b in no])
+    assert pooled_auc(np.round(logits, 9), truth) == pytest.approx(wanted, abs=1e-3)
+    moved = logits + 100.0 * np.arange(E)[:, None, None] * (
+        np.arange(ways) == ways - 1
+    )  # another scale in each episode
+    assert pooled_auc(moved, truth) < pooled_auc(logits, truth)
+    assert np.isnan(pooled_auc(logits[:1, :1], truth[:1, :1])) == (ways == 2)

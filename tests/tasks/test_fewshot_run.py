@@ -106,7 +106,12 @@ def test_the_verb_prints_a_table(images, tmp_path, capsys):
     out = ["--out", str(tmp_path / "few")]
     assert main(["fewshot", str(images / "run"), str(images / "store"), *words, *more, *out]) == 0
     printed = capsys.readouterr()
-    assert "2 shots" in printed.out and "pixels" in printed.out and "Next:  scanlearn finetune" in printed.err
+    assert (
+        "1 shot " in printed.out
+        and "2 shots" in printed.out
+        and "pixels" in printed.out
+        and "Next:  scanlearn finetune" in printed.err
+    )
     assert (tmp_path / "few" / "episodes.json").is_file()
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from scanlearn import __version__
 from scanlearn.files import read_json, write_atomic
-from scanlearn.study.page import Panel, Table, count, measured, render
+from scanlearn.study.page import Panel, Table, count, measured, number, render
 from scanlearn.study.study_figures import label_figure
 from scanlearn.tasks.bootstrap import ONE_PATIENT
 
@@ -47,7 +47,7 @@ def fewshot_page(folder: str | Path) -> Path:
             for name in classifiers
             for figure in ("accuracy", "auc")
         ],
-        tables=[table(results, sources, figure) for figure in NAMES],
+        tables=[*(table(results, sources, figure) for figure in NAMES), pooled_table(results, sources)],
     )
     write_atomic(folder / "report.html", page)
     return folder / "report.html"
@@ -125,3 +125,18 @@ def table(results: Mapping[str, Any], sources: Sequence[str], figure: str) -> Ta
         told = f"{count(tuned['episodes'], 'episode')}, {count(tuned['steps'], 'step')} each"
         note += f" Fine-tuning: the first {told}."
     return Table(NAMES[figure], ["", *(count(int(k), "shot") for k in shots)], rows, note=note)
+
+
+def pooled_table(results: Mapping[str, Any], sources: Sequence[str]) -> Table:
+    """The AUC of the queries of all episodes in one ranking."""
+    shots = [str(k) for k in results["shots"]]
+    rows: list[list[Any]] = [
+        [f"{source}, {classifier}", *(number(by_shots[k].get("pooled_auc")) for k in shots)]
+        for source in sources
+        for classifier, by_shots in results["results"][source].items()
+    ]
+    note = (
+        "The queries of all episodes in one ranking, as some papers report it. Scores of two episodes need not have one "
+        "scale, so it is mostly below the mean of the episodes; it has no interval."
+    )
+    return Table("AUC, pooled", ["", *(count(int(k), "shot") for k in shots)], rows, note=note)

@@ -6,12 +6,14 @@ Costly: the network is trained once for each episode, number of shots and source
 from __future__ import annotations
 
 import copy
+import time
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from scanlearn.console import say, track
 from scanlearn.engine.embedding import scan_batches
 from scanlearn.errors import ScanlearnError
 from scanlearn.networks.encoder import Encoder
@@ -20,6 +22,7 @@ from scanlearn.scans.store import Store
 
 PARTS = {"finetune": "whole", "finetune_last": "last"}  # classifier -> what moves beside the head
 RATE, HEAD_RATE = 1e-4, 1e-2  # Adam; of the network that of Self-Trans (spec_fewshot §1)
+TOLD = 1.0  # minutes; what takes longer is told
 CHUNK = 32  # images in memory at a time; as batch norm does not see the batch, the gradient is that of all
 
 
@@ -37,6 +40,7 @@ class EpisodeFinetuner:
     """
 
     def __init__(self, network: Network, store: Store, size: tuple[int, ...], *, part: str = "whole", steps: int = 50):
+        self.name = next(name for name, moved in PARTS.items() if moved == part)
         self.start = {name: value.clone() for name, value in network.state_dict().items()}
         self.network = copy.deepcopy(network).eval()
         self.store, self.size, self.steps = store, size, steps
@@ -49,8 +53,20 @@ class EpisodeFinetuner:
         self.moving = [parameter.requires_grad_(True) for parameter in moving]
 
     def logits(self, support: np.ndarray, query: np.ndarray) -> np.ndarray:
-        """float64 (E, Q, W) of episodes with the rows support (E, W, k) and query (E, Q), -1 where there is none."""
-        return np.stack([self._episode(*rows) for rows in zip(support, query, strict=True)])
+        """float64 (E, Q, W) of episodes with the rows support (E, W, k) and query (E, Q), -1 where there is none.
+
+        Under a progress bar; where no terminal shows one, the first episode tells how long the others will take.
+        """
+        found: list[np.ndarray] = []
+        begun, count = time.monotonic(), len(support)
+        for rows in track(zip(support, query, strict=True), count, f"  {self.name}, {support.shape[2]} a class"):
+            found.append(self._episode(*rows))
+            left = (time.monotonic() - begun) * (count - 1) / 60
+            if len(found) == 1 and left > TOLD:
+                say(
+                    f"  {self.name}, {support.shape[2]} a class: {count - 1} more episodes take about {left:.0f} minutes."
+                )
+        return np.stack(found)
 
     def _episode(self, support: np.ndarray, query: np.ndarray) -> np.ndarray:
         self.network.load_state_dict(self.start)

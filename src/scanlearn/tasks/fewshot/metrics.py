@@ -7,6 +7,7 @@ from typing import Any
 import numba
 import numpy as np
 from scipy.special import logsumexp
+from scipy.stats import rankdata
 
 from scanlearn.tasks.bootstrap import PatientBootstrap, estimate
 
@@ -31,11 +32,7 @@ def judge(
         episodes in the sample (row 0) and in each resample, where a query counts as often as its patient was drawn; and
         how many episodes have a question that was never answered with yes.
     """
-    ways = logits.shape[2]
-    asked = np.arange(ways) if ways > 2 else np.array([1])
-    # One against the rest: monotone in the probability, and never saturated as that is.
-    rest = np.stack([logsumexp(np.delete(logits, w, axis=2), axis=2) for w in asked], axis=1)
-    margins = logits.transpose(0, 2, 1)[:, asked] - rest
+    asked, margins = _margins(logits)
     margins = np.where(truth[:, None] >= 0, margins, -np.inf)
     order = np.argsort(-margins, axis=2, kind="stable")
     taken = lambda values: np.take_along_axis(np.broadcast_to(values, order.shape), order, axis=2)  # noqa: E731
@@ -49,6 +46,31 @@ def judge(
     sums, defined = totals
     means = np.divide(sums, defined, out=np.full(sums.shape, np.nan), where=defined > 0)
     return values, means, int(silent)
+
+
+def pooled_auc(logits: np.ndarray, truth: np.ndarray) -> float:
+    """AUC of the queries of all episodes in one ranking, by the same margins as ``judge``; NaN without both kinds.
+
+    With three ways and more every query is asked about each way, and all questions are in the one ranking. Episodes
+    whose margins lie on other scales are compared as they are: the AUC of an episode does not feel that, this one does.
+    """
+    asked, margins = _margins(logits)
+    there = np.broadcast_to((truth >= 0)[:, None], margins.shape)
+    positive = (truth[:, None] == asked[:, None])[there]
+    ranks = rankdata(margins[there])
+    yes, no = int(positive.sum()), int((~positive).sum())
+    return float((ranks[positive].sum() - yes * (yes + 1) / 2) / (yes * no)) if yes and no else float("nan")
+
+
+def _margins(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The ways that are asked about, and float64 (E, questions, Q): one against the rest.
+
+    Monotone in the probability, and never saturated as that is.
+    """
+    ways = logits.shape[2]
+    asked = np.arange(ways) if ways > 2 else np.array([1])
+    rest = np.stack([logsumexp(np.delete(logits, w, axis=2), axis=2) for w in asked], axis=1)
+    return asked, logits.transpose(0, 2, 1)[:, asked] - rest
 
 
 @numba.njit(cache=True, nogil=True)

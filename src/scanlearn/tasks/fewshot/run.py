@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -23,8 +23,8 @@ from scanlearn.tasks.bootstrap import ONE_PATIENT, PatientBootstrap, estimate
 from scanlearn.tasks.fewshot.classifiers import CLASSIFIERS
 from scanlearn.tasks.fewshot.episodes import FILE, Episodes, load_episodes
 from scanlearn.tasks.fewshot.finetuning import PARTS, EpisodeFinetuner
-from scanlearn.tasks.fewshot.metrics import FIGURES, judge, summary
-from scanlearn.tasks.fewshot.sampling import draw_episodes
+from scanlearn.tasks.fewshot.metrics import FIGURES, judge, pooled_auc, summary
+from scanlearn.tasks.fewshot.sampling import SHOTS, Drawing, draw_episodes
 from scanlearn.tasks.fewshot.sources import (
     PIXELS,
     RANDOM,
@@ -47,14 +47,7 @@ def fewshot(
     out: str | Path,
     against: Iterable[str | Path] = ("random", "pixels"),
     classes: list[str] | None = None,
-    ways: int = 2,
-    shots: Sequence[int] = (1, 2, 5, 10),
-    queries: int = 15,
-    episodes: int = 600,
-    mode: str = "resample",
-    part: str = "test",
-    per_patient: int = 1,
-    strict: bool = False,
+    shots: Sequence[int] = SHOTS,
     classifiers: Sequence[str] = tuple(CLASSIFIERS),
     seed: int = 0,
     same_as: str | Path | None = None,
@@ -62,6 +55,7 @@ def fewshot(
     finetune_episodes: int = 20,
     finetune_steps: int = 50,
     exclude: Sequence[str | Path] = (),
+    **drawing: Unpack[Drawing],
 ) -> dict[str, Any]:
     """Tell classes apart from a few labelled patients, through frozen features; writes ``out``/results.json, episodes.json.
 
@@ -71,16 +65,18 @@ def fewshot(
         target: the label column.
         against: other runs, ``random`` (fresh weights of the first run's architecture), ``pixels``.
         classes: only these; with two ways the last one counts as positive.
-        ways, shots, queries, episodes, mode, part, per_patient, strict: see ``draw_episodes``.
+        shots: labelled images of each class.
         classifiers: names in ``CLASSIFIERS``; also ``finetune`` and ``finetune_last``, which train the network, or its last
             stage, on the support of each episode. That takes seconds to minutes each, so it is done for the first
             ``finetune_episodes`` of the same episodes, ``finetune_steps`` steps each, and not for pixels.
         same_as: an episodes.json to use instead of drawing; it settles all that concerns drawing but the shots.
         bootstrap: resamples of the patients.
         exclude: runs, stores or files of splits whose scans are not drawn, see ``shared_rows``.
+        drawing: ways, queries, episodes, mode, part, per_patient, strict; see ``draw_episodes``.
 
     Returns:
-        What results.json holds: ``results[source][classifier][shots]`` with a ``summary`` of each figure, and
+        What results.json holds: ``results[source][classifier][shots]`` with a ``summary`` of each figure and the
+        ``pooled_auc``, and
         ``differences[source][classifier][shots]``, the run less that source, for accuracy and AUC.
     """
     sources = [str(Path(source)) for source in (run, *against)]
@@ -104,21 +100,7 @@ def fewshot(
         if exclude:
             without, left_out = shared_rows(store, exclude)
             checked.done += left_out
-        drawn = draw_episodes(
-            store,
-            target,
-            column,
-            ways=ways,
-            shots=shots,
-            queries=queries,
-            episodes=episodes,
-            mode=mode,
-            part=part,
-            per_patient=per_patient,
-            strict=strict,
-            seed=seed,
-            without=without,
-        )
+        drawn = draw_episodes(store, target, column, shots=shots, seed=seed, without=without, **drawing)
     else:
         drawn = load_episodes(same_as, store, column)
         _fits(drawn, target, shots, str(same_as))
@@ -226,7 +208,8 @@ def _compare(
                 continue  # there is nothing to train
             logits = answers.features(name, k) if name in CLASSIFIERS else answers.finetuned(name, k)
             values, means, silent = judge(logits, truth[: len(logits)], number[query[: len(logits)]], resamples)
-            told = summary(values, means) | {"episodes_never_positive": silent}
+            told: dict[str, Any] = {**summary(values, means), "episodes_never_positive": silent}
+            told["pooled_auc"] = pooled_auc(logits, truth[: len(logits)])
             results[source].setdefault(name, {})[str(k)] = told
             ours = first.setdefault((name, k), means)
             if source != sources[0]:
@@ -291,7 +274,7 @@ def fewshot_table(results: dict[str, Any], figure: str = "accuracy") -> str:
     """One line for each source and classifier: the figure at each number of shots with its patient interval."""
     shots = [str(k) for k in results["shots"]]
     lines = [f"{figure} of {results['episodes']} episodes, {results['ways']} ways (95 % interval over patients)"]
-    lines.append(f"{'':38}" + "".join(f"{k + ' shots':>22}" for k in shots))
+    lines.append(f"{'':38}" + "".join(f"{k + (' shot' if k == '1' else ' shots'):>22}" for k in shots))
     for source, classifiers in results["results"].items():
         label = source if len(source) <= 24 else "…" + source[-23:]
         for name, by_shots in classifiers.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypedDict
 
 import numpy as np
 
@@ -12,7 +13,20 @@ from scanlearn.scans.episodes import EpisodeSampler, groups_of
 from scanlearn.scans.store import Store
 from scanlearn.tasks.fewshot.episodes import Episodes, check
 
+SHOTS = (1, 2, 5, 10)
 MODES = ("resample", "official")
+
+
+class Drawing(TypedDict, total=False):
+    """How episodes are drawn, for who hands it on to ``draw_episodes``, which describes it."""
+
+    ways: int
+    queries: int
+    episodes: int
+    mode: str
+    part: str
+    per_patient: int
+    strict: bool
 
 
 def draw_episodes(
@@ -20,26 +34,31 @@ def draw_episodes(
     target: str,
     column: Labels,
     *,
+    shots: Sequence[int] = SHOTS,
+    seed: int = 0,
+    without: np.ndarray | None = None,
     ways: int = 2,
-    shots: Sequence[int] = (1, 2, 5, 10),
     queries: int = 15,
     episodes: int = 600,
     mode: str = "resample",
     part: str = "test",
     per_patient: int = 1,
     strict: bool = False,
-    seed: int = 0,
-    without: np.ndarray | None = None,
 ) -> Episodes:
     """Draw episodes; a function of the arguments and the store alone, and the first of many are those of few.
 
     How one is drawn says ``EpisodeSampler``; fewer shots are the start of more.
 
     Args:
+        shots: numbers of images of each class in the support; the largest is drawn, the others are its start.
+        without: bool (N,), scans of the store that are neither in the support nor asked about.
+        ways: classes of an episode.
+        queries: images of each class that are asked about.
+        episodes: how many.
         mode: ``resample`` draws both from ``part``; ``official`` draws the support from the store's train part and asks
             about every labelled scan of its test part.
         part: train | val | test | all.
-        without: bool (N,), scans of the store that are neither in the support nor asked about.
+        per_patient: images of one patient in the support.
         strict: refuse a class with fewer than ``queries`` images left instead of taking what there is.
 
     Raises:
