@@ -113,3 +113,9 @@ def test_lists_of_words_are_gathered_for_options_of_two_words_too():
     for words in (["chexpert_tasks"], ["Edema", "Mass"]):
         assert parse([*asked, "--mean-over", *words, "--crops", "10"])[1]["mean_over"] == words
     assert parse([*asked, "--uncertain", "{Edema: ones}"])[1]["uncertain"] == "{Edema: ones}"
+
+
+@pytest.mark.parametrize("window", ["-1000,400", ".5,2", "lung"])
+def test_a_window_may_begin_with_a_minus(window):
+    verb, given = parse(["prepare", "scans", "--window", window, "--out", "store"])[:2]
+    assert (verb.__name__, given["window"], given["out"]) == ("prepare", window, "store")

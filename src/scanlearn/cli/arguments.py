@@ -79,9 +79,13 @@ def split_settings(arguments: Sequence[str]) -> tuple[list[str], dict[str, Any]]
 
 
 def gather_lists(verb: Callable[..., None], arguments: Sequence[str]) -> list[str]:
-    """``--labels 50 100 all`` as ``--labels [50, 100, all]``, for options that take a list."""
+    """``--labels 50 100 all`` as ``--labels [50, 100, all]``, for options that take a list.
+
+    And ``--window -160,240`` as ``--window=-160,240``: what begins like a negative number is no option.
+    """
     import inspect
     import json
+    import re
 
     parameters = inspect.signature(verb).parameters.items()
     kinds = {f"--{name.replace('_', '-')}": str(p.annotation) for name, p in parameters}
@@ -90,6 +94,8 @@ def gather_lists(verb: Callable[..., None], arguments: Sequence[str]) -> list[st
     while waiting:
         word = waiting.pop(0)
         gathered.append(word)
+        if kinds.get(word, "").startswith("str") and waiting and re.match(r"-[\d.]", waiting[0]):
+            gathered[-1] += f"={waiting.pop(0)}"
         if not kinds.get(word, "").startswith("list["):
             continue
         values = []
