@@ -83,7 +83,7 @@ def run(order: dict[str, Any]) -> int:
     """Train as ordered; 0, 2 after an error in one sentence, 1 after any other."""
     import traceback
 
-    from runs import RECIPES, train_validated
+    from runs import MASKS_SEEN, RECIPES, train_validated
 
     from scanlearn.engine.pretrain import pretrain
     from scanlearn.errors import ScanlearnError
@@ -94,6 +94,7 @@ def run(order: dict[str, Any]) -> int:
         if order["method"] == "validated":
             train_validated(order["store"], order["out"], seed=3, **how)
         else:
+            how |= {"labels": MASKS_SEEN} if order["method"] == "masks" else {}
             pretrain(order["store"], RECIPES[order["method"]][0](), order["out"], seed=3, **how)
     except ScanlearnError as error:
         print(error, file=sys.stderr, flush=True)

@@ -141,6 +141,9 @@ def dira_recipe(**changes: Any) -> Recipe:
         },
         "loss_normaliser": "gradients",
         "optimizer": {"name": "sgd", "lr": 0.0001},
+        # FSDP cannot shard weights that are channels_last, and in another layout sums round otherwise: little in
+        # a step, but SimSiam's norms over four scans and the gradient penalty magnify it.
+        "memory_format": "contiguous",
         "monitor": {"every": -1},
     }
     return moco_recipe(**{**data, **changes})
@@ -168,6 +171,15 @@ def genesis_recipe(**changes: Any) -> Recipe:
 def genesis_sgd_recipe(**changes: Any) -> Recipe:
     """For comparisons: Adam magnifies the rounding noise in gradients that are nearly zero."""
     return genesis_recipe(**{"optimizer": {"name": "sgd", "lr": 0.1}, **changes})
+
+
+def masks_recipe(**changes: Any) -> Recipe:
+    """Restores and, of the scans whose masks it may see, segments."""
+    objectives = {"restore": {}, "segment": {"weight": 0.5, "batch_dice": False}}
+    return genesis_sgd_recipe(**{"objectives": objectives, **changes})
+
+
+MASKS_SEEN = 3  # by the recipe above
 
 
 def validated_recipe(**changes: Any) -> Recipe:
@@ -208,5 +220,6 @@ RECIPES = {
     "staged_best": (staged_best_recipe, image_store),
     "genesis": (genesis_recipe, volume_store),
     "genesis_sgd": (genesis_sgd_recipe, volume_store),
+    "masks": (masks_recipe, volume_store),
     "validated": (validated_recipe, volume_store),
 }

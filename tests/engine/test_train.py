@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from runs import RECIPES, SMALL_MOCO, dira_recipe, genesis_recipe, image_store, moco_recipe, volume_store
+from runs import MASKS_SEEN, RECIPES, SMALL_MOCO, dira_recipe, genesis_recipe, image_store, moco_recipe, volume_store
 
 from scanlearn.engine.checkpoint import checkpoints
 from scanlearn.engine.learner import build_learner, weights_at
@@ -136,12 +136,13 @@ def torchrun(method, store, out, strategy):
 
 
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
-@pytest.mark.parametrize("method", ["moco", "genesis_sgd"])
+@pytest.mark.parametrize("method", ["moco", "genesis_sgd", "masks"])
 def test_two_ranks_from_torchrun_train_as_one_process(tmp_path, method, strategy):
     recipe, store = RECIPES[method]
     path = store(tmp_path).path
     plain = recipe(network={**dataclasses.asdict(recipe().network), "batch_norm": "split", "batch_norm_groups": 2})
-    alone = pretrain(path, plain, tmp_path / "alone", seed=3).network
+    labels = MASKS_SEEN if method == "masks" else None
+    alone = pretrain(path, plain, tmp_path / "alone", seed=3, labels=labels).network
     done = torchrun(method, path, tmp_path / "ranks", strategy)
     assert read_card(tmp_path / "ranks")["notes"]["finished"], done.stderr[-3000:]
     ranks = load_network(tmp_path / "ranks")

@@ -7,7 +7,7 @@ from torch import nn
 
 from ranks import on_ranks
 from scanlearn.engine.learner import build_learner
-from scanlearn.engine.recipe import parse_recipe
+from scanlearn.engine.recipe import load_recipe, parse_recipe
 from scanlearn.errors import ScanlearnError
 from scanlearn.networks.encoder import build_encoder
 from scanlearn.networks.network import Network
@@ -231,3 +231,72 @@ def test_patches_are_encoded_in_the_order_of_the_grid():
     means = encoded_patches(patch_grid(image, 4, 4), lambda x: x.flatten(2).mean(2), 4, nn.Identity())
     assert means.shape == (2, 1, 2, 3)
     assert means[1, 0, 1, 2].item() == pytest.approx(image[1, 0, 4:, 8:].mean().item())
+
+
+ANY_ENCODER = [
+    *((dims, {"name": name, "width": 8}, 16) for dims in (2, 3) for name in ("unet", "segres", "resnet18")),
+    *((dims, {"name": "densenet121", "width": 8}, 32) for dims in (2, 3)),
+    (2, {"name": "resnet50", "width": 8}, 32),
+    (2, {"name": "conv4", "width": 8}, 16),
+    (2, {"name": "nnunet", "width": 4}, 64),
+]
+
+
+@pytest.mark.parametrize(
+    ("dims", "encoder", "patch"), ANY_ENCODER, ids=lambda v: v["name"] if isinstance(v, dict) else v
+)
+def test_it_learns_on_every_kind_of_encoder(dims, encoder, patch):
+    learner = learner_of(dims, encoder, patch=patch, stride=patch // 2, negatives=2, chunk=None)
+    loss, _ = run(learner, images(2, dims, (patch, patch, 5 * patch // 2)))
+    loss.backward()
+    untouched = [name for name, p in learner.named_parameters() if p.grad is None]
+    assert not untouched and any(p.grad.any() for p in learner.network.encoder.parameters())
+
+
+BESIDE = {
+    "restore": {"restore": {"view": "image", "target": "image"}},
+    "words": {"words": {"view": "image", "classes": 3}},
+    "momentum_contrast": {"momentum_contrast": {"query": "image", "key": "image", "queue_size": 8, "dim": 4}},
+    "both": {"restore": {"view": "image", "target": "image"}, "words": {"view": "image", "classes": 3}},
+}
+
+
+@pytest.mark.parametrize("others", BESIDE)
+def test_it_is_added_to_other_objectives_without_changing_them(others):
+    def learner_with(more):
+        data = {
+            "name": "small",
+            "network": {"encoder": {**ENCODER, "blocks": [1, 1, 1, 1]}, "decoder": {"name": "segres", "groups": 4}},
+            "views": {"image": {"ops": []}},
+            "objectives": {**BESIDE[others], **more},
+        }
+        return build_learner(parse_recipe(data), seed=0, world_size=1)
+
+    image, batch = images(2, 2, (32, 32)), {"step": 0, "position": torch.arange(2), "word": torch.tensor([0, 2])}
+    alone, joint = learner_with({}), learner_with({"predict": {**SMALL, "weight": 0.5}})
+    joint.load_state_dict(alone.state_dict(), strict=False)
+    weights = dict.fromkeys(BESIDE[others], 1.0)
+    before, _ = alone({"image": image}, batch, weights)
+    loss, parts = joint({"image": image}, batch, {**weights, "predict": 0.5})
+    torch.testing.assert_close(loss, before + 0.5 * parts["predict"])
+    before.backward()
+    loss.backward()
+    theirs = dict(alone.named_parameters())
+    for name, p in joint.named_parameters():
+        if name.startswith("network.encoder"):
+            assert not torch.equal(p.grad, theirs[name].grad), name  # both terms reach the encoder
+        elif name in theirs and p.grad is not None:
+            torch.testing.assert_close(p.grad, theirs[name].grad, msg=name)  # and this one nothing else of theirs
+
+
+@pytest.mark.parametrize(
+    ("recipe", "view"),
+    [("models_genesis_3d_small", "clean"), ("semantic_genesis_3d_small", "clean"), ("moco_v2_small", "query")],
+)
+def test_a_setting_joins_it_to_packaged_recipes(recipe, view):
+    joined = load_recipe(recipe, {"objectives.predict.weight": 0.001, "objectives.predict.view": view})
+    if "words" in joined.objectives:
+        joined.objectives["words"]["classes"] = 4
+    with torch.device("meta"):
+        learner = build_learner(joined, seed=0, world_size=1)
+    assert "predict" in learner.objectives and joined.stage_weights()[0]["predict"] == 0.001

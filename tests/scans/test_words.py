@@ -84,8 +84,8 @@ def test_a_loader_refuses_what_does_not_go_with_patches(volumes, words):
     patches = words.patches()
     with pytest.raises(ScanlearnError, match="need the size"):
         loader(volumes, patches, size=None)
-    with pytest.raises(ScanlearnError, match="without masks"):
-        loader(volumes, patches, masks=True)
+    with pytest.raises(ScanlearnError, match="leave foreground out"):
+        loader(volumes, patches, foreground=0.5)
     with pytest.raises(ScanlearnError, match="same scans"):
         list(Loader(volumes, patches.rows[::-1], patches=patches, batch_size=4, size=SIZE, seed=0, stop=1))
 

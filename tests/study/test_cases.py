@@ -56,12 +56,12 @@ def test_cases_shown_are_of_different_patients_and_never_more_than_half():
     assert cases.different_patients(np.arange(4), np.array(list("abcd")), 6) == [0, 1]
 
 
-def test_examples_are_drawn_without_a_store_too(runs, people):
-    with_store = cases.example_strips(RunFolder(runs.segment), people, 2)
-    without = cases.example_strips(RunFolder(runs.segment), None, 2)
-    assert [strip.title for strip in with_store] == ["Worst cases", "Best cases"]
-    assert with_store == without  # 2D scans are shown as they lie in the file
-    assert cases.example_strips(RunFolder(runs.classify), None, 2) == []
+def test_examples_are_the_worst_and_the_best_none_in_both(runs):
+    worst, best = cases.example_strips(RunFolder(runs.segment), 2)
+    assert [worst.title, best.title] == ["Worst cases", "Best cases"]
+    captions = [float(picture.caption.removeprefix("Dice ")) for picture in worst.pictures]
+    assert captions == sorted(captions) and captions[-1] <= float(best.pictures[-1].caption.removeprefix("Dice "))
+    assert cases.example_strips(RunFolder(runs.classify), 2) == []
 
 
 def test_a_dice_that_is_not_defined_is_nan(tmp_path):

@@ -5,6 +5,7 @@ from runs import image_store, volume_store
 from scanlearn.engine.recipe import load_recipe
 from scanlearn.errors import ScanlearnError
 from scanlearn.scans.store import open_store
+from scanlearn.study.checks import masks_seen
 from scanlearn.study.grid import build_grid, pretrainings
 from scanlearn.study.plan import load_plan
 
@@ -126,3 +127,23 @@ def test_methods_with_a_fine_tuning_of_their_own_are_no_twins_and_a_pretraining_
         (False, False),
     ]
     assert grid.cells[2].start == grid.pretrainings[0]
+
+
+def test_a_pretraining_with_masks_is_done_for_each_fine_tuning_with_its_masks(volumes):
+    joint = {"recipe": "models_genesis_3d_small", "pretraining": {**GENESIS, "objectives.segment.weight": 1.0}}
+    plain = {"recipe": "models_genesis_3d_small", "pretraining": GENESIS}
+    words = {"store": str(volumes.store.path), "task": "segment", "labels": [2, "50%"], "seeds": 2}
+    plan = load_plan({**words, "methods": {"scratch": None, "joint": joint, "plain": plain}})
+    grid = build_grid(plan, volumes.store)
+    with_masks = {(p.name, p.labels, p.seed) for p in grid.pretrainings if p.labels is not None}
+    assert with_masks == {
+        (f"joint-{word}-seed{s}", n, s) for n, word in ((2, "2"), ("50%", "50percent")) for s in (0, 1)
+    }
+    for cell in grid.cells:
+        if cell.method == "joint":
+            assert (cell.start.labels, cell.start.seed, cell.start.method) == (cell.labels, cell.seed, "joint")
+        elif cell.method == "plain":
+            assert cell.start.labels is None and cell.start.method == "plain"
+    assert masks_seen(plan, grid) == [
+        "joint is pre-trained with the masks that it is fine-tuned with: it does not begin without labels."
+    ]

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from engine.runs import volume_store
+from scanlearn.engine.beside import with_unlabelled
 from scanlearn.engine.recipe import load_recipe
 from scanlearn.errors import ScanlearnError
 from scanlearn.scans.loader import Loader
-from scanlearn.tasks.beside import with_unlabelled
 from scanlearn.tasks.finetune import finetune
 from scanlearn.tasks.trained import load_trained
 
@@ -120,11 +120,19 @@ def test_regions_are_named_trained_and_tested(store, tmp_path):
     assert trained.facts["regions"] == {"ball": [1]} and trained.network.decoder.out_channels == 2
 
 
-def test_classes_and_regions_that_do_not_exist_are_refused_with_the_nearest(store, tmp_path):
-    name = store.mask_classes[0]
-    for settings in (
-        {"objectives.segment.regions": {"ball": [name + "x"]}},
-        {"segmentation.smallest": {name + "x": 3}},
-    ):
-        with pytest.raises(ScanlearnError, match=f"did you mean '{name}'"):
-            finetune(store, "segment", out=tmp_path / "run", recipe="encdec_small", settings={**SMALL, **settings})
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        (
+            {"objectives.segment.regions": {"ball": ["1x"]}},
+            "'ball' names '1x', which the masks do not have: they have 1;",
+        ),
+        ({"objectives.segment.regions": {"ball": [2]}}, "'ball' names '2', which the masks do not have: they have 1;"),
+        ({"objectives.segment.regions": {"ball": []}}, "'ball' names no class: they have 1;"),
+        ({"segmentation.smallest": {"1x": 3}}, "did you mean '1'"),
+    ],
+)
+def test_classes_and_regions_that_the_masks_do_not_have_end_before_the_training(store, tmp_path, settings, told):
+    with pytest.raises(ScanlearnError, match=told):
+        finetune(store, "segment", out=tmp_path / "run", recipe="encdec_small", settings={**SMALL, **settings})
+    assert not (tmp_path / "run").exists()

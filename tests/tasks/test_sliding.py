@@ -32,6 +32,20 @@ def test_what_does_not_depend_on_the_window_comes_back_unchanged(shape, size):
     assert torch.allclose(double, torch.cat([x, 2 * x], 1), atol=1e-5)
 
 
+def test_the_sum_and_the_mean_of_windows_choose_the_same():
+    """The published inference adds the logits of all windows; weights that are equal give the same classes."""
+    network, x, size = unet(2).eval(), torch.rand(1, 1, 40, 56), (16, 16)
+    total = torch.zeros(1, 3, 40, 56)
+    for i, j in itertools.product((0, 8, 16, 24), (0, 8, 16, 24, 32, 40)):
+        with torch.no_grad():
+            total[..., i : i + 16, j : j + 16] += network.segmented(x[..., i : i + 16, j : j + 16])
+    mean = sliding_window_logits(network, None, x, size, 0.5, weights="equal")
+    assert torch.equal(mean.argmax(dim=1), total.argmax(dim=1))
+    assert not torch.equal(mean, sliding_window_logits(network, None, x, size, 0.5))
+    with pytest.raises(ScanlearnError, match="did you mean 'equal'"):
+        sliding_window_logits(network, None, x, size, weights="equals")
+
+
 def stitched_by_loops(forward, x, size, overlap):
     """Windows at the strides of MONAI, Gaussian weights around the middle of each."""
     total, weights = None, None

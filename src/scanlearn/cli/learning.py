@@ -21,6 +21,7 @@ def pretrain(
     words: str | None = None,
     target: str | None = None,
     classes: list[str] | None = None,
+    labels: str | None = None,
     **settings: Any,
 ) -> None:
     """Train a network on unlabelled scans. Any setting of the recipe is an option too: --optimizer.lr 0.01 --steps 500
@@ -39,6 +40,7 @@ def pretrain(
         words: a table that `scanlearn discover` wrote, for recipes that learn from words.
         target: the label column, for recipes that learn from episodes of labelled scans (prototypes).
         classes: its base classes, three or more; those to diagnose later are left out. All by default.
+        labels: with --objectives.segment.weight 1: how many scans' masks are seen: a number, a share such as 1%, or all.
     """
     from scanlearn.console import next_command
     from scanlearn.engine.pretrain import pretrain as run
@@ -57,6 +59,7 @@ def pretrain(
         words=words,
         target=target,
         classes=classes,
+        labels=labels and _budget(labels),
         settings=settings,
     )
     if result.stopped:
@@ -290,7 +293,7 @@ def finetune(
         out=out,
         target=target,
         classes=classes,
-        labels=labels if labels == "all" or labels.endswith("%") else _count(labels),
+        labels=_budget(labels),
         mode=mode,
         recipe=recipe,
         seed=seed,
@@ -309,7 +312,9 @@ def finetune(
             next_command(f"scanlearn predict {out} INPUT --out predictions")
 
 
-def _count(text: str) -> int:
+def _budget(text: str) -> int | str:
+    if text == "all" or text.endswith("%"):
+        return text
     if not text.isdigit() or int(text) == 0:
         raise ScanlearnError(f"--labels takes a number of labelled scans, a share such as 1%, or all, not {text!r}.")
     return int(text)

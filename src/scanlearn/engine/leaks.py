@@ -103,6 +103,8 @@ def not_seen(init: str | Path | None, store: Store, part: str = "test", *, rows:
         rows = np.arange(len(store)) if part == "all" else np.asarray(store.splits[part])
     asked = _Asked(store, rows, "store" if part == "all" else f"{part} part", refused=part in ("val", "test"))
     for run, record in _trained_before(Path(str(init)), told):
+        if record.masks:
+            told.done.append(f"{run} was pre-trained with the masks of {record.masks} scans, not without labels.")
         for trained in (name for name in TRAINED if name in record.parts):
             _compare(asked, run, record, trained, told)
     return told

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from scanlearn.console import say, warn
 from scanlearn.engine.batches import TIMEOUT
 from scanlearn.engine.device import first_launched
 from scanlearn.engine.episodes import episodes_of, name_classes
+from scanlearn.engine.masks import joined, learns_from_masks, taught_by_masks
 from scanlearn.engine.recipe import Recipe, load_recipe
 from scanlearn.engine.run_folder import RunFolder
 from scanlearn.engine.train import Result, Training, total_steps, train
@@ -36,9 +38,10 @@ def pretrain(
     words: str | Path | None = None,
     target: str | None = None,
     classes: list[str] | None = None,
+    labels: int | str | None = None,
     settings: dict[str, Any] | None = None,
 ) -> Result:
-    """Train a network on the unlabelled scans of a prepared store.
+    """Train a network on the unlabelled scans of a prepared store, or on some labelled ones beside them.
 
     Args:
         store: folder that ``prepare`` wrote.
@@ -54,6 +57,8 @@ def pretrain(
         words: the table that ``discover`` wrote, for recipes with ``patches: words``; the run keeps a copy.
         target: the label column, for recipes that learn from episodes.
         classes: the base classes of these; None takes all of the column.
+        labels: of a recipe that learns from masks too, how many scans' masks it may see: a number, a share such as "1%",
+            or "all" (None); the same scans as in a fine-tuning with so many labels and this seed.
         settings: recipe settings to change, ``{"optimizer.lr": 0.01}``.
     """
     store = store if isinstance(store, Store) else open_store(store)
@@ -63,30 +68,12 @@ def pretrain(
         recipe = resumed_recipe(Path(out), recipe, settings) if resume else load_recipe(recipe, settings)
     name_classes(recipe, target, classes)
     fit_to_store(recipe, store)
+    recipe = with_masks(recipe, store, part, labels)
     table = words_of(recipe, store, RunFolder(out), words, part, resume)
-    rows = rows_of(store, part, recipe) if table is None else table.patches().rows
-    parts = parts_in_play(store, part)
-    if recipe.sampling is not None:
-        rows, _ = shares_of(store.catalog, rows, recipe.sampling)
-        parts["pre-training"] = rows  # a data set of weight 0 is not seen
-    walk = None
-    if recipe.episodes is not None:
-        rows, walk = episodes_of(recipe, store, rows, seed)
-        parts["pre-training"] = rows  # scans of other classes are not seen
-    training = Training(rows=rows, parts=parts, words=table, episodes=walk)
+    training = training_of(recipe, store, table, part, labels, seed)
     steps = total_steps(recipe, len(training.rows))
-    patients = store.catalog.count_patients(training.rows)
     if first_launched():
-        what = "scans" if table is None else f"crops of {table.count} words"
-        who = f"{len(training.rows):,} {what} of {patients:,} patients"
-        say(f"{recipe.name}: {who}, {steps:,} steps of {recipe.batch_size}.")
-        if not store.catalog.patients_known:
-            warn("the store has no patient column: every scan counts as a patient of its own, so leaks cannot be seen.")
-        if recipe.licence_notice:
-            say(f"note: {recipe.licence_notice}")
-    training.notes = {"method": recipe.name, "scans": len(np.unique(rows)), "patients": patients, "part": part}
-    if table is not None:
-        training.notes |= {"words": table.count, "crops": len(rows)}
+        announce(recipe, store, training, steps)
     return train(
         recipe,
         store,
@@ -100,6 +87,59 @@ def pretrain(
         timeout=timeout,
         validate=held_out_figure(recipe, store, table, seed) if recipe.stopping.every else None,
     )
+
+
+def training_of(
+    recipe: Recipe, store: Store, table: Words | None, part: str, labels: int | str | None, seed: int
+) -> Training:
+    """What is walked over, and the masks that may be seen of it; the notes of the run tell how many of each."""
+    rows = rows_of(store, part, recipe) if table is None else table.patches().rows
+    parts, walk = parts_in_play(store, part), None
+    if recipe.sampling is not None:
+        rows, _ = shares_of(store.catalog, rows, recipe.sampling)
+        parts["pre-training"] = rows  # a data set of weight 0 is not seen
+    if recipe.episodes is not None:
+        rows, walk = episodes_of(recipe, store, rows, seed)
+        parts["pre-training"] = rows  # scans of other classes are not seen
+    training = Training(rows=rows, parts=parts, words=table, episodes=walk, notes={"method": recipe.name, "part": part})
+    if learns_from_masks(recipe):
+        settled = {"words": table, "episodes": walk, "sampling": recipe.sampling}
+        by = next((name for name, given in settled.items() if given is not None), None)
+        fields, picked = taught_by_masks(store, recipe, labels or "all", seed, rows, by)
+        training = replace(training, **fields)
+        training.notes["masks"] = len(picked)
+        if by is None:
+            parts["pre-training"] = training.rows
+    if table is not None:
+        training.notes |= {"words": table.count, "crops": len(rows)}
+    patients = store.catalog.count_patients(training.rows)
+    training.notes |= {"scans": len(np.unique(training.rows)), "patients": patients}
+    return training
+
+
+def announce(recipe: Recipe, store: Store, training: Training, steps: int) -> None:
+    """What is about to be learned from what."""
+    what = "scans" if training.words is None else f"crops of {training.words.count} words"
+    seen = f", with the masks of {training.notes['masks']:,} scans" if "masks" in training.notes else ""
+    who = f"{len(training.rows):,} {what} of {training.notes['patients']:,} patients{seen}"
+    say(f"{recipe.name}: {who}, {steps:,} steps of {recipe.batch_size}.")
+    if not store.catalog.patients_known:
+        warn("the store has no patient column: every scan counts as a patient of its own, so leaks cannot be seen.")
+    if recipe.licence_notice:
+        say(f"note: {recipe.licence_notice}")
+
+
+def with_masks(recipe: Recipe, store: Store, part: str, labels: int | str | None) -> Recipe:
+    """The recipe, filled in by the masks of the store where it learns from them; refuses labels that it has no use for."""
+    if not learns_from_masks(recipe):
+        if labels is not None:
+            raise ScanlearnError(
+                f"Recipe {recipe.name!r} learns without masks: leave --labels out, or join --objectives.segment.weight 1."
+            )
+        return recipe
+    if part != "train":
+        raise ScanlearnError("Masks are those of the training part, as all others are for tests: leave --part out.")
+    return joined(recipe, store)
 
 
 def resumed_recipe(out: Path, name: str | Path, settings: dict[str, Any] | None) -> Recipe:

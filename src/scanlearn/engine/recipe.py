@@ -113,13 +113,16 @@ class ClassificationSettings:
 
 @dataclass
 class SegmentationSettings:
-    """How ``finetune --task segment`` teaches and tests; nothing else reads it."""
+    """How ``finetune --task segment``, and ``pretrain`` with masks, teach and test; nothing else reads it."""
 
     # Training scans whose masks are not used: none | natural, mixed in as they come | a share of each batch, such as 0.5.
-    unlabelled: Any = "none"
+    # null: none in fine-tuning, natural in pre-training.
+    unlabelled: Any = None
     empty: str = "left_out"  # what an empty mask counts in the test: left_out | brats
     # {class or region: voxels}: of a whole scan in the test and in predictions, fewer voxels than this are none.
     smallest: dict[str, int] = field(default_factory=dict)
+    windows: str = "gaussian"  # how overlapping windows are averaged in the test and in predictions: gaussian | equal
+    overlap: float = 0.5  # share of a window that neighbours have in common
 
 
 @dataclass
@@ -216,6 +219,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "stopping.min_delta": (0, math.inf),
     "clip_norm": (1e-12, math.inf),
     "foreground": (0, 1),
+    "segmentation.overlap": (0, 0.95),
     "stages.steps": (1, 1e12),
     "stages.epochs": (1, 1e9),
     "stages.batch_size": (1, 1e7),
@@ -324,7 +328,8 @@ def override(data: dict[str, Any], key: str, value: Any) -> None:
     known = [f.name for f in dataclasses.fields(Recipe)]
     if words[0] not in known:
         raise unknown("setting", key, known)
-    if words[0] in ("views", "objectives") and len(words) > 1 and words[1] not in data.get(words[0], {}):
+    named = words[0] in ("views", "objectives") and len(words) > 1
+    if named and words[1] not in data.get(words[0], {}) and (words[0] == "views" or not _joins(words[1])):
         raise unknown(f"name in {words[0]}", words[1], data.get(words[0], {}))
     for depth, word in enumerate(words[:-1]):
         inner = data.get(word)
@@ -337,6 +342,13 @@ def override(data: dict[str, Any], key: str, value: Any) -> None:
         data[word] = inner
         data = inner
     data[words[-1]] = value
+
+
+def _joins(name: str) -> bool:
+    """Whether there is such an objective, which a recipe that lacks it may be given."""
+    from scanlearn.objectives.objective import OBJECTIVES  # torch, which few commands need
+
+    return name in OBJECTIVES.names()
 
 
 def _parse(kind: Any, value: Any, where: str) -> Any:

@@ -50,6 +50,7 @@ class Record:
     datasets: frozenset[str] = frozenset()  # public ones that the scans come from, as far as that is known
     done: tuple[str, ...] = ()  # what was looked for before the run began, in sentences
     open: tuple[str, ...] = ()  # and what could not be
+    masks: int = 0  # scans of its pre-training whose masks it learnt from
 
     def rows(self, part: str) -> np.ndarray:
         """int64 (n,): the rows of the store."""
@@ -93,8 +94,10 @@ def write_record(
     parts: Mapping[str, np.ndarray],
     seed: int,
     checked: Mapping[str, Sequence[str]] | None = None,
+    masks: int = 0,
 ) -> None:
-    """Write which rows of the store are in which part of the run, and what was ``checked`` ("done" and "open")."""
+    """Write which rows of the store are in which part of the run, what was ``checked`` ("done" and "open"), and of how
+    many scans a pre-training saw the masks."""
     catalog = store.open_catalog()  # its own mapping: the digests of a million files leave memory with it
     rows = np.concatenate([np.zeros(0, np.int64), *parts.values()])
     columns = {"row": pa.array(rows, pa.int32()), "patient_id": _words(catalog, rows), "sha256": digests(catalog, rows)}
@@ -111,7 +114,7 @@ def write_record(
         write_mapped(temporary, columns)
     sizes = {name: {"scans": len(at), "patients": catalog.count_patients(at)} for name, at in parts.items()}
     facts = {"version": 1, "store": store.info["key"], "name": store.path.name, "seed": seed}
-    facts |= {"patients_known": catalog.patients_known, "parts": sizes, "classes": classes}
+    facts |= {"patients_known": catalog.patients_known, "parts": sizes, "classes": classes, "masks": masks}
     facts["datasets"] = sorted(datasets_of(catalog, store.info["settings"].get("origin", {})))
     write_json(_facts(run), {**facts, "checked": {"done": [], "open": [], **(checked or {})}})
     pa.default_memory_pool().release_unused()  # a million digests are not needed again
@@ -131,6 +134,7 @@ def read_record(run: RunFolder) -> Record | None:
         told: dict[str, Any] = {"store": str(facts["store"]), "name": str(facts["name"]), "seed": _whole(facts["seed"])}
         told["patients_known"] = bool(facts["patients_known"])
         told["datasets"] = frozenset(map(str, facts.get("datasets", ())))  # records of before lack the rest
+        told["masks"] = _whole(facts.get("masks", 0))
         checked = facts.get("checked", {})
         told |= {name: tuple(map(str, checked.get(name, ()))) for name in ("done", "open")}
     except (KeyError, TypeError, AttributeError, ValueError) as error:

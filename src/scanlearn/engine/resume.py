@@ -21,8 +21,15 @@ from scanlearn.files import WriteError, size
 from scanlearn.scans.store import Store
 
 
-def facts_of(store: Store, rows: np.ndarray, fabric: Fabric, seed: int, init: Path | str | None) -> dict[str, Any]:
-    """What environment.json says of a run on these rows of a store."""
+def facts_of(
+    store: Store,
+    rows: np.ndarray,
+    fabric: Fabric,
+    seed: int,
+    init: Path | str | None,
+    labelled: np.ndarray | None = None,
+) -> dict[str, Any]:
+    """What environment.json says of a run on these rows of a store, of which some masks are seen (all: None)."""
     catalog: Catalog = store.catalog
     return {
         **environment(fabric),
@@ -31,6 +38,7 @@ def facts_of(store: Store, rows: np.ndarray, fabric: Fabric, seed: int, init: Pa
         "scans": len(rows),
         "patients": catalog.count_patients(rows),
         "init": run_of(init).name if init is not None else "none",
+        **({} if labelled is None else {"labelled": int(labelled.sum())}),
     }
 
 
@@ -40,7 +48,7 @@ def refuse_changes(run: RunFolder, recipe: Recipe, now: dict[str, Any]) -> None:
     # Parsed, so that a run from before there was some setting has its default.
     saved = parse_recipe(read_yaml(run.recipe, f"{run.path.name}/{run.recipe.name}")).to_dict()
     changed = [key for key, value in recipe.to_dict().items() if saved.get(key) != value]
-    changed += [key for key in ("seed", "store", "scans", "precision") if before.get(key) != now.get(key)]
+    changed += [key for key in ("seed", "store", "scans", "labelled", "precision") if before.get(key) != now.get(key)]
     if changed:
         raise ScanlearnError(
             f"--resume continues a run unchanged, but {', '.join(changed)} differ(s) from the run folder: "

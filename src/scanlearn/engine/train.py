@@ -146,7 +146,7 @@ def _train(
     if recipe.stages:
         recipe = replace(recipe, stages=settled(recipe, len(rows)), steps=steps)
     course = phases(recipe, steps)
-    facts = facts_of(store, training.rows, fabric, seed, init)
+    facts = facts_of(store, training.rows, fabric, seed, init, training.labelled)
     begun = resume and bool(checkpoints(run.checkpoints))  # killed before its first checkpoint, a run begins again
     if resume and fabric.is_global_zero:
         refuse_changes(run, recipe, facts)
@@ -286,7 +286,9 @@ def _train(
 def write_facts(run: RunFolder, recipe: Recipe, store: Store, training: Training, facts: dict[str, Any]) -> None:
     """The record of the data, environment.json and, last, recipe.yaml, which makes the folder that of a run."""
     try:
-        write_record(run, store, training.parts, facts["seed"], asdict(training.checked))
+        write_record(
+            run, store, training.parts, facts["seed"], asdict(training.checked), training.notes.get("masks", 0)
+        )
         if training.words is not None:
             copy_words(training.words, run.words)
     except OSError as error:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from scanlearn.engine.learner import Learner
+from scanlearn.engine.masks import learns_from_masks
 from scanlearn.engine.recipe import Recipe
 from scanlearn.engine.stopping import Validate
 from scanlearn.engine.train import Views
@@ -24,7 +25,8 @@ def held_out_figure(recipe: Recipe, store: Store, words: Words | None, seed: int
 
     The weights are those of the last stage before the next one that begins anew. Scans and crops are distorted as in
     training (spec_genesis §1.2, spec_dira §1.7), but in the same way at every validation, so that two figures differ by
-    the weights alone. Those beyond the last whole batch are left out.
+    the weights alone. Those beyond the last whole batch are left out. Where the recipe learns from masks, those of the
+    validation scans are seen, as in fine-tuning.
 
     Raises:
         ScanlearnError: no validation scans or words; several ranks, as objectives may wait for each other there.
@@ -46,6 +48,8 @@ def held_out_figure(recipe: Recipe, store: Store, words: Words | None, seed: int
         views = Views(recipe, store, seed, device, torch.contiguous_format)
         losses: list[Tensor] = []
         walk: dict[str, Any] = {"batch_size": size, "size": shape, "seed": seed, "stop": len(rows) // size}
+        if learns_from_masks(recipe):
+            walk |= {"masks": True, "labelled": np.asarray(store.masked)}
         for batch in Loader(store, rows, patches=patches, **walk):
             made = views(batch)
             losses.append(learner(made, batch, learner.judged_by)[0])

@@ -27,10 +27,13 @@ class Decoder(nn.Module):
     A decoder that makes more than its output says so in ``aside``; its ``forward`` takes a third argument, a dictionary
     that it fills with those maps (name -> (N, channels, *spatial)), or None where nobody asks for them.
 
+    One that draws an image and classes has ``image_channels``, the first of its output; None: all are one or the other.
+
     Subclasses take the encoder and ``out_channels`` by position and their settings as keywords, and hand those on.
     """
 
     aside: tuple[str, ...] = ()
+    image_channels: int | None = None
 
     def __init__(self, name: str, out_channels: int, **settings: Any):
         super().__init__()
@@ -43,7 +46,8 @@ class Decoder(nn.Module):
 
     def describe(self) -> dict[str, Any]:
         """What ``build_decoder`` needs, beside the encoder, to build this decoder again."""
-        return {"name": self.name, "out_channels": self.out_channels, **self._settings}
+        split = {"image_channels": self.image_channels} if self.image_channels else {}
+        return {"name": self.name, "out_channels": self.out_channels, **split, **self._settings}
 
     def published_name(self, name: str) -> str:
         """The published name of a tensor of the network that this decoder completes (``encoder.*``, ``decoder.*``)."""
@@ -57,10 +61,16 @@ def build_decoder(description: str | dict[str, Any], encoder: Encoder, out_chann
     encoder's input channels, as restoration needs. Unknown names and settings are refused with the nearest known one.
     """
     name, settings = split_description("decoder", description)
+    images = settings.pop("image_channels", None)
     said = settings.pop("out_channels", None)
     channels = next(count for count in (said, out_channels, encoder.in_channels) if count is not None)
     if channels < 1:
         raise ScanlearnError(f"The decoder {name!r} needs at least 1 output channel, not {channels}.")
+    if images is not None and not 0 < images < channels:
+        raise ScanlearnError(
+            f"Of {channels} output channels of the decoder {name!r}, {images} cannot be those of images."
+        )
     decoder: Decoder = DECODERS.build(name, settings, encoder, channels)
+    decoder.image_channels = images
     trusted(decoder)
     return decoder

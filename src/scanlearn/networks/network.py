@@ -34,7 +34,24 @@ class Network(nn.Module):
         return self.features(x)[-1].flatten(2).mean(2)
 
     def restored(self, x: Tensor) -> Tensor:
-        """The decoder's output (N, out_channels, *spatial), before any activation."""
+        """The image that the decoder makes of x, (N, channels, *spatial), before any activation."""
+        return self.image_of(self._drawn(x))
+
+    def segmented(self, x: Tensor) -> Tensor:
+        """The classes that the decoder draws of x, (N, channels, *spatial), before any activation."""
+        return self.classes_of(self._drawn(x))
+
+    def image_of(self, drawn: Tensor) -> Tensor:
+        """The image in a decoder's output: its first ``image_channels``, or all."""
+        images = self.decoder and self.decoder.image_channels
+        return drawn[:, :images] if images else drawn
+
+    def classes_of(self, drawn: Tensor) -> Tensor:
+        """The classes in a decoder's output: what comes behind its ``image_channels``, or all."""
+        images = self.decoder and self.decoder.image_channels
+        return drawn[:, images:] if images else drawn
+
+    def _drawn(self, x: Tensor) -> Tensor:
         if self.decoder is None:
             raise ScanlearnError("The network has no decoder: set network.decoder in the recipe.")
         return self.decoder(self.features(x), x.shape[2:])

@@ -111,7 +111,7 @@ class Adversary(Objective):
         self.pairs, self.activation = restored_pairs(view, target, also), activation
         self.loss, self.penalty = loss, penalty
         self.conditions = network.encoder.in_channels if conditional else 0
-        channels = network.decoder.out_channels + self.conditions
+        channels = (network.decoder.image_channels or network.decoder.out_channels) + self.conditions
         self.opponent = PatchDiscriminator(channels, network.encoder.spatial_dims, width)
         self.optimizer = {**OPTIMIZER, **(optimizer or {})}
 

@@ -16,7 +16,7 @@ from scanlearn.networks.network import Network
 from scanlearn.networks.segres_boundary import BOUNDARY
 from scanlearn.objectives.objective import OBJECTIVES, Objective, full_precision
 from scanlearn.objectives.overlap import Overlap, Share
-from scanlearn.objectives.regions import checked_regions, inner_edges, pairs, region_masks
+from scanlearn.objectives.regions import Member, checked_regions, inner_edges, pairs, region_masks
 from scanlearn.objectives.step import Step
 
 
@@ -33,7 +33,7 @@ class Boundary(Objective):
 
     Args:
         network: with the decoder ``segres_boundary``, two boundary channels for each region.
-        classes: number of classes of the mask, background included.
+        classes: as for ``segment``.
         view, mask: as for ``segment``.
         regions: classes of each region; by default each class is one.
         dice, cross_entropy: weights of the two terms; ``cross_entropy: 0`` trains as the released code does.
@@ -44,10 +44,10 @@ class Boundary(Objective):
         self,
         network: Network,
         *,
-        classes: int,
+        classes: int | Sequence[str],
         view: str = "image",
         mask: str = "mask",
-        regions: Mapping[str, Sequence[int]] | None = None,
+        regions: Mapping[str, Sequence[Member]] | None = None,
         dice: float = 1.0,
         cross_entropy: float = 1.0,
         count: str = "labelled",
@@ -55,9 +55,10 @@ class Boundary(Objective):
         super().__init__()
         if network.decoder is None or BOUNDARY not in network.decoder.aside:
             raise ScanlearnError("The objective 'boundary' needs network.decoder: segres_boundary in the recipe.")
-        self.view, self.mask, self.classes, self.count = view, mask, classes, count
-        each = {str(value): [value] for value in range(1, classes)} if regions is None else regions
-        self.regions = checked_regions(each, classes, "boundary")
+        self.view, self.mask, self.count = view, mask, count
+        self.classes = classes if isinstance(classes, int) else len(classes)
+        each = {str(value): [value] for value in range(1, self.classes)} if regions is None else regions
+        self.regions = checked_regions(each, self.classes if regions is None else classes, "boundary")
         self.loss = Overlap(dice, cross_entropy, background=True, squared=True, batch_dice=True, smooth=1e-7)
 
     def forward(self, step: Step) -> Tensor:

@@ -75,14 +75,14 @@ class Consistency(Objective):
         return torch.cat([pair.float().softmax(dim=1) for pair in pairs(drawn, self.regions)], dim=1)
 
     def forward(self, step: Step) -> Tensor:
-        drawn, other = step.restored(self.view), step.view(self.teacher_view)
+        drawn, other = step.segmented(self.view), step.view(self.teacher_view)
         if drawn.shape[2:] != other.shape[2:]:
             raise ScanlearnError(
                 f"The views {self.view!r} and {self.teacher_view!r} have {list(drawn.shape[2:])} and "
                 f"{list(other.shape[2:])} voxels; 'consistency' needs the same voxels in both."
             )
         with torch.no_grad():
-            wanted = self.probabilities(self.teacher.restored(other))
+            wanted = self.probabilities(self.teacher.segmented(other))
         with full_precision(drawn):
             difference = (self.probabilities(drawn) - wanted).square().mean()
         step.log("teacher_difference", difference)

@@ -12,15 +12,64 @@ from torch import Tensor
 
 from scanlearn.errors import ScanlearnError
 
+Member = int | str | Sequence[str]  # of a region: a class by its number or name, or the names of which masks know one
 
-def checked_regions(regions: Mapping[str, Sequence[int]], classes: int, objective: str) -> dict[str, list[int]]:
-    """The regions, name -> class numbers; refuses empty ones and classes that the mask does not have."""
-    found = {str(name): sorted({int(value) for value in region}) for name, region in regions.items()}
-    for name, region in found.items():
-        if not region or region[0] < 1 or region[-1] >= classes:
+
+def checked_regions(
+    regions: Mapping[str, Sequence[Member]], classes: int | Sequence[str], objective: str
+) -> dict[str, list[int]]:
+    """The regions, name -> class numbers; refuses empty ones and classes that the mask does not have.
+
+    classes: how many there are, or what each is called, background first.
+    """
+    names = list(map(str, range(classes))) if isinstance(classes, int) else list(classes)
+    found: dict[str, list[int]] = {}
+    for name, region in regions.items():
+        members = [_one_of(names, member) for member in region]
+        if not members or not set(members) <= set(names[1:]):
+            known = f"from 1 to {classes - 1}" if isinstance(classes, int) else f"among {', '.join(names[1:])}"
             raise ScanlearnError(
-                f"The region {name!r} of the objective {objective!r} is a list of classes from 1 to {classes - 1}, not "
-                f"{region}."
+                f"The region {name!r} of the objective {objective!r} is a list of classes {known}, not {list(region)}."
+            )
+        found[str(name)] = sorted({names.index(member) for member in members})
+    return found
+
+
+def _one_of(names: Sequence[str], member: Member) -> str:
+    """The name of a member of a region; of several that of ``names``, where one is among them."""
+    if isinstance(member, int | str):
+        return str(member)
+    return next((name for name in member if name in names), " or ".join(member))
+
+
+def named_regions(
+    regions: Mapping[str, Sequence[Member]], classes: Sequence[str], values: Sequence[int]
+) -> dict[str, list[str]]:
+    """The regions by the names that the masks of a data set give their classes.
+
+    A number is a value in the masks, as their files have it (4 is the enhancing tumour in BraTS until 2022, 3 later);
+    of several names that mean the same, the masks have one.
+
+    Args:
+        classes: the names, without the background.
+        values: what each has in the files.
+
+    Raises:
+        ScanlearnError: a value or a name that the masks do not have; says which they have.
+    """
+    by_value = dict(zip(values, classes, strict=True))
+    found: dict[str, list[str]] = {}
+    for name, region in regions.items():
+        members = region if isinstance(region, list | tuple) else [region]
+        known = [by_value.get(member, member) if isinstance(member, int) else member for member in members]
+        found[name] = [_one_of(classes, member) for member in known]
+        lacking = [repr(member) for member in found[name] if member not in classes]
+        if lacking or not members:
+            have = ", ".join(each if each == str(value) else f"{value} {each}" for value, each in by_value.items())
+            what = f"names {', '.join(lacking)}, which the masks do not have" if lacking else "names no class"
+            raise ScanlearnError(
+                f"The region {name!r} {what}: they have {have}; say the regions of this data set by these values or names, "
+                "--objectives.segment.regions '{NAME: [VALUE, ...]}'."
             )
     return found
 

@@ -12,7 +12,7 @@ from scanlearn.errors import ScanlearnError, unknown
 from scanlearn.networks.network import Network
 from scanlearn.objectives.objective import OBJECTIVES, Objective, full_precision
 from scanlearn.objectives.overlap import Overlap, Share
-from scanlearn.objectives.regions import checked_regions, pairs, region_masks
+from scanlearn.objectives.regions import Member, checked_regions, pairs, region_masks
 from scanlearn.objectives.step import Step
 
 COUNTS = ("labelled", "batch")
@@ -26,11 +26,12 @@ class Segment(Objective):
 
     Args:
         network: its decoder has ``classes`` output channels, background first; or two for each region.
-        classes: number of classes of the mask, background included.
+        classes: number of classes of the mask, background included; or their names, where regions name them.
         view: the view that is segmented.
-        mask: name of the mask in the views, int64 (N, 1, *spatial); spatial views move it with the image.
-        regions: classes of each region, {whole: [1, 2, 3], core: [2, 3]}; each is a softmax of its own over outside
-            and inside, and their losses are added. None: plain classes.
+        mask: name of the mask in the views, int64 (N, 1, *spatial); spatial ops move it with the image. ``mask`` is that
+            of the recipe's first view, ``VIEW.mask`` that of another.
+        regions: classes of each region by number or name, {whole: [1, 2, 3], core: [2, 3]}; each is a softmax of its own
+            over outside and inside, and their losses are added. None: plain classes.
         dice, cross_entropy: weights of the two terms.
         background: whether Dice counts what is outside too.
         squared: square both sums below the line of Dice.
@@ -44,10 +45,10 @@ class Segment(Objective):
         self,
         network: Network,
         *,
-        classes: int,
+        classes: int | Sequence[str],
         view: str = "image",
         mask: str = "mask",
-        regions: Mapping[str, Sequence[int]] | None = None,
+        regions: Mapping[str, Sequence[Member]] | None = None,
         dice: float = 1.0,
         cross_entropy: float = 1.0,
         background: bool = False,
@@ -61,12 +62,13 @@ class Segment(Objective):
             raise ScanlearnError("The objective 'segment' needs a decoder: set network.decoder in the recipe.")
         if count not in COUNTS:
             raise unknown("count", count, COUNTS)
-        self.view, self.mask, self.classes, self.count = view, mask, classes, count
+        self.view, self.mask, self.count = view, mask, count
+        self.classes = classes if isinstance(classes, int) else len(classes)
         self.regions = None if regions is None else checked_regions(regions, classes, "segment")
         self.loss = Overlap(dice, cross_entropy, background, squared, batch_dice, smooth)
 
     def forward(self, step: Step) -> Tensor:
-        logits, mask = step.restored(self.view).float(), step.view(self.mask)
+        logits, mask = step.segmented(self.view).float(), step.view(self.mask)
         with full_precision(logits):
             share = Share(len(mask), step.batch.get("labelled"), self.count)
             losses = [self.loss(*each, share) for each in self.drawn(logits, mask)]

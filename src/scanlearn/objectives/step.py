@@ -64,7 +64,15 @@ class Step:
         return self._pooled[view]
 
     def restored(self, view: str) -> Tensor:
-        """The decoder's output for the view, (N, out_channels, *spatial), before any activation."""
+        """The image that the decoder makes of the view, (N, channels, *spatial), before any activation."""
+        return self.network.image_of(self.drawn(view))
+
+    def segmented(self, view: str) -> Tensor:
+        """The classes that the decoder draws of the view, (N, channels, *spatial), before any activation."""
+        return self.network.classes_of(self.drawn(view))
+
+    def drawn(self, view: str) -> Tensor:
+        """All that the decoder draws of the view, (N, out_channels, *spatial)."""
         if view not in self._restored:
             if self.network.decoder is None:
                 raise unknown("decoder", "none", ["unet", "unet_blocks"])
@@ -75,7 +83,7 @@ class Step:
 
     def aside(self, view: str, name: str) -> Tensor:
         """What the decoder makes of the view beside its output, (N, channels, *spatial)."""
-        self.restored(view)
+        self.drawn(view)
         if name not in self._aside.get(view, {}):
             raise unknown("output of the decoder", name, self._aside.get(view, {}))
         return self._aside[view][name]

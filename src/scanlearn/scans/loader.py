@@ -18,7 +18,7 @@ from scanlearn.randomness import Draws
 from scanlearn.scans.episodes import EpisodeWalk
 from scanlearn.scans.pace import Pace
 from scanlearn.scans.places import surround, surroundings
-from scanlearn.scans.resample import resample
+from scanlearn.scans.resample import nearest, resample
 from scanlearn.scans.sampling import SharedWalk, Shares, Walk
 from scanlearn.scans.store import Box, Store
 from scanlearn.scans.words import Patches
@@ -85,7 +85,7 @@ class Loader:
         rows = np.asarray(rows, dtype=np.int64)
         size = None if size is None else tuple(int(n) for n in size)
         if patches is not None:
-            _check_patches(patches, rows, size, masks, foreground)
+            _check_patches(patches, rows, size, foreground)
         pace = Pace(batch_size)
         pace.check(world_size)
         _check(store, rows, size, masks, rows if labelled is None else rows[labelled[rows]], foreground, labels)
@@ -197,7 +197,8 @@ class Steps(Dataset[Batch]):
         masks = np.zeros((len(rows), *size), np.int64)
         seen = np.arange(len(rows)) if self.labelled is None else np.flatnonzero(self.labelled[rows])
         if len(seen):
-            masks[seen] = self.store.read_masks(rows[seen], None if boxes is None else [boxes[i] for i in seen])
+            read = self.store.read_masks(rows[seen], None if boxes is None else [boxes[i] for i in seen])
+            masks[seen] = [nearest(mask, size) for mask in read] if self.resampled else read
         return masks
 
     def rows_at(self, step: int) -> np.ndarray:
@@ -247,17 +248,15 @@ def _begin_worker(variables: dict[str, str], worker: int) -> None:
     surround(variables)
 
 
-def _check_patches(
-    patches: Patches, rows: np.ndarray, size: tuple[int, ...] | None, masks: bool, foreground: float
-) -> None:
+def _check_patches(patches: Patches, rows: np.ndarray, size: tuple[int, ...] | None, foreground: float) -> None:
     if size is None:
         raise ScanlearnError(
             "Patches of a table of words need the size that they are brought to: set the recipe's size."
         )
     if not np.array_equal(rows, patches.rows):
         raise ScanlearnError("The rows and the patches of a loader are not about the same scans: give patches.rows.")
-    if masks or foreground > 0:
-        raise ScanlearnError("Patches of a table of words come without masks: leave masks and foreground out.")
+    if foreground > 0:
+        raise ScanlearnError("Patches of a table of words lie where the words are: leave foreground out.")
 
 
 def _check(

@@ -1,9 +1,10 @@
-"""Linear resampling of images and volumes, with the filter that an image needs that becomes smaller."""
+"""Linear resampling of images and volumes, with the filter that an image needs that becomes smaller; masks by place."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -26,6 +27,14 @@ def resample(x: Tensor, size: Sequence[int], antialias: bool = True) -> Tensor:
     if i != size[0]:
         x = _plane(x, (size[0], x.shape[3]), antialias)
     return x.reshape(n, c, *size)
+
+
+def nearest(mask: np.ndarray, size: Sequence[int]) -> np.ndarray:
+    """An integer mask (*spatial) at ``size``: each voxel has the value at its place in the old grid."""
+    if mask.shape == tuple(size):
+        return mask
+    at = [np.floor((np.arange(n) + 0.5) * m / n).astype(np.intp) for n, m in zip(size, mask.shape, strict=True)]
+    return mask[np.ix_(*at)]
 
 
 def _plane(x: Tensor, size: tuple[int, ...], antialias: bool) -> Tensor:

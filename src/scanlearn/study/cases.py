@@ -15,8 +15,10 @@ from scanlearn.study.page import Picture, Strip, Table, percent
 from scanlearn.study.pictures import contour_tile, pixel_ratio, scan_tiles, upright
 from scanlearn.study.tables import confusion_table
 from scanlearn.tasks.classify import truth_codes
+from scanlearn.tasks.kept_cases import SLICES, TABLE
 
 SHOWN = 6  # most wrong and most right scans
+EXAMPLES = 4  # worst and best segmented cases
 MOST_CURVES, MOST_CONFUSED = 8, 12  # classes in the ROC diagram and in the table of confusions
 
 
@@ -141,32 +143,31 @@ def different_patients(order: np.ndarray, patients: np.ndarray, count: int) -> l
 
 def dice_groups(run: RunFolder, classes: list[str]) -> dict[str, np.ndarray]:
     """The Dice of each case for each class, from cases.parquet; float64 with NaN where it is not defined."""
-    table = pq.read_table(run.path / "cases.parquet")
+    table = pq.read_table(run.path / TABLE)
     return {name: np.array(table[f"dice_{name}"].to_pylist(), np.float64) for name in classes}
 
 
-def example_strips(run: RunFolder, store: Store | None, spatial_dims: int) -> list[Strip]:
-    """The worst and the best segmented cases with both outlines, from examples.npz.
-
-    Slices of volumes are turned upright, with the store by its affine and voxel sizes, without it as if it were RAS+.
-    """
-    path = run.path / "examples.npz"
+def example_strips(run: RunFolder, spatial_dims: int) -> list[Strip]:
+    """The worst and the best segmented cases with both outlines, from examples.npz; slices of volumes upright."""
+    path = run.path / SLICES
     if not path.is_file():
         return []
-    with np.load(path) as data:
-        examples = {name: data[name] for name in data.files}
-    total = sum(name.startswith("image_") for name in examples)
-    pictures = [_example(examples, i, store, spatial_dims) for i in range(total)]
-    half = (total + 1) // 2
-    titled = (("Worst cases", pictures[:half]), ("Best cases", pictures[half:][::-1]))
-    return [Strip(title, part, columns=4) for title, part in titled if part]
+    with np.load(path) as kept:
+        dice = np.array([float(kept[f"dice_{k}"]) for k in range(sum(name.startswith("dice_") for name in kept.files))])
+        order = np.argsort(dice, kind="stable").tolist()
+        half = min(EXAMPLES, len(order) // 2) or 1
+        worst, best = order[:half], order[half:][::-1][:half]
+        titled = (("Worst cases", worst), ("Best cases", best))
+        return [
+            Strip(title, [_example(kept, k, spatial_dims) for k in part], columns=4) for title, part in titled if part
+        ]
 
 
-def _example(examples: dict[str, np.ndarray], i: int, store: Store | None, spatial_dims: int) -> Picture:
-    image, truth, found = (examples[f"{kind}_{i}"] for kind in ("image", "truth", "found"))
-    dice, ratio = float(examples[f"dice_{i}"]), 1.0
+def _example(kept: Any, k: int, spatial_dims: int) -> Picture:
+    image, truth, found = (kept[f"{kind}_{k}"] for kind in ("image", "truth", "found"))
+    dice, ratio = float(kept[f"dice_{k}"]), 1.0
     if spatial_dims == 3:
-        affine = np.eye(4) if store is None else store.affine(int(examples[f"row_{i}"]))
+        affine = kept[f"affine_{k}"]
         image, truth, found = (upright(part, affine) for part in (image, truth, found))
         ratio = pixel_ratio(affine)
     alt = f"Segmented test case with a mean Dice of {dice:.2f}: outline of the reference and outline of the prediction"

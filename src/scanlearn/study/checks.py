@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from scanlearn.engine.record import common
+from scanlearn.engine.record import common, read_record
+from scanlearn.engine.run_folder import RunFolder, run_of
 from scanlearn.scans.store import Store
 from scanlearn.study.facts import Facts, origin
+from scanlearn.study.grid import Grid, Pretraining
 from scanlearn.study.page import Table, count, without_paths
+from scanlearn.study.plan import StudyPlan
 from scanlearn.study.tables import parts_table, quarantine_table
 
 
@@ -65,10 +68,29 @@ def _origin_sentence(facts: Facts) -> list[str]:
     seen = before.record.patients(before.trained)
     whose = "patient" if facts.patients_known else "scan"
     shared = common(record.patients("test"), seen)
+    masks = f" and on the masks of {before.record.masks:,}" if before.record.masks else ""
     return [
-        f"The weights come from {name}, which trained on {count(len(seen), whose)}; {shared or 'none'} of them "
+        f"The weights come from {name}, which trained on {count(len(seen), whose)}{masks}; {shared or 'none'} of them "
         f"{'is' if shared == 1 else 'are'} in the test part."
     ]
+
+
+def masks_seen(plan: StudyPlan, grid: Grid) -> list[str]:
+    """Which methods of a study do not begin without labels, and whose masks they saw."""
+    found = []
+    joint = {c.method for c in grid.cells if isinstance(c.start, Pretraining) and c.start.labels and not c.from_scratch}
+    for name in sorted(joint):
+        found.append(
+            f"{name} is pre-trained with the masks that it is fine-tuned with: it does not begin without labels."
+        )
+    for name, method in plan.methods.items():
+        record = read_record(RunFolder(run_of(method.weights))) if method.weights else None
+        if record is not None and record.masks:
+            found.append(
+                f"{name} begins from weights that were pre-trained with the masks of {count(record.masks, 'scan')}, whatever "
+                "the label count: it does not begin without labels."
+            )
+    return found
 
 
 def _left_out(store: Store | None) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from scanlearn.catalog.labels import Labels
@@ -116,7 +117,7 @@ def _test_rows(path: Path) -> dict[str, np.ndarray]:
 def _segmented(
     plan: StudyPlan, groups: dict[Key, list[Cell]], store: Store, out: Path, bootstrap: int
 ) -> tuple[dict[Key, Runs], dict[str, dict[Key, Runs]], np.ndarray]:
-    classes = store.mask_classes
+    classes: list[str] = []  # or regions, as the cells have them
     runs: dict[Key, Runs] = {}
     by_class: dict[str, dict[Key, Runs]] = {}
     rows = np.zeros(0, np.int64)
@@ -124,6 +125,7 @@ def _segmented(
         tables = [pq.read_table(folder_of(out, cell) / "cases.parquet") for cell in cells]
         rows = _same(rows, [np.asarray(t["row"]) for t in tables])
         figure = plan.main_figure
+        classes = _same_classes(classes, [_figures_of(t, figure) for t in tables])
         values = np.stack([np.stack([np.asarray(t[f"{figure}_{name}"]) for name in classes]) for t in tables])
         patients, seeds = store.catalog.take(rows).patients, [cell.seed for cell in cells]
         runs[key] = case_runs(_mean_over_classes(values), patients, seeds=seeds, bootstrap=bootstrap)
@@ -150,6 +152,20 @@ def _detected(
         seeds = tuple(cell.seed for cell in cells)
         runs[key] = Runs(np.stack(draws), len(np.unique(patients)), seeds, groups=np.asarray(patients))
     return runs, {}, rows
+
+
+def _figures_of(table: pa.Table, figure: str) -> list[str]:
+    """The structures that a table of cases has a figure of."""
+    return [name.removeprefix(f"{figure}_") for name in table.column_names if name.startswith(f"{figure}_")]
+
+
+def _same_classes(classes: list[str], found: list[list[str]]) -> list[str]:
+    first = classes or found[0]
+    if any(other != first for other in found):
+        raise ScanlearnError(
+            "Cells of this study segment different structures: give all methods the same objectives.segment.regions."
+        )
+    return first
 
 
 def _mean_over_classes(values: np.ndarray) -> np.ndarray:

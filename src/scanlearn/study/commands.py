@@ -37,6 +37,7 @@ def _repeat_pretrain(facts: Facts) -> Command:
         "seed": facts.environment.get("seed", 0),
         "part": "all" if facts.notes.get("part") == "all" else None,
         "init": None if facts.init == "none" else facts.init,
+        "labels": facts.notes.get("masks"),
         "words": f"{facts.name}/words" if facts.recipe.get("patches") == "words" else None,
     }
     return Command(line("pretrain", "STORE", **options, **(settings or {})))

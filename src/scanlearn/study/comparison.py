@@ -40,7 +40,7 @@ def write_comparison(out: Path, facts: dict[str, Any], store: Store, minutes: fl
         table=seed_table(facts),
         views=views,
         views_note=views_note,
-        examples=example_strips(out, facts, store),
+        examples=example_strips(out, facts),
         runs=[(f"{words(run['method'])}, seed {run['seed']}", f"{run['folder']}/report.html") for run in facts["runs"]],
         facts=facts,
     )
@@ -102,11 +102,11 @@ def seed_table(facts: dict[str, Any]) -> Table:
     )
 
 
-def example_strips(out: Path, facts: dict[str, Any], store: Store) -> list[Strip]:
+def example_strips(out: Path, facts: dict[str, Any]) -> list[Strip]:
     """Worst and best test cubes of the first seed of both methods."""
     strips = []
     for method in ("scratch", "pretrained"):
         folder = next(run["folder"] for run in facts["runs"] if run["method"] == method)
-        for strip in cases.example_strips(read_facts(out / folder).run, store, 3):
+        for strip in cases.example_strips(read_facts(out / folder).run, 3):
             strips.append(Strip(f"{words(method).capitalize()}: {strip.title}", strip.pictures, strip.columns))
     return strips

@@ -40,7 +40,9 @@ class Facts:
 
     @property
     def task(self) -> str:
-        """classify, segment, detect, or "" for a pre-training run."""
+        """classify, segment, detect, or "" for a pre-training run, which may learn from masks too."""
+        if "part" in self.notes:
+            return ""
         objectives = self.recipe.get("objectives", {})
         return next((task for task in ("classify", "segment", "detect") if task in objectives), "")
 

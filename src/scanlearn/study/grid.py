@@ -10,12 +10,12 @@ from typing import Any
 
 import torch
 
+from scanlearn.engine.masks import default_decoder, learns_from_masks
 from scanlearn.engine.recipe import load_recipe
 from scanlearn.engine.train import Views
 from scanlearn.errors import ScanlearnError
 from scanlearn.scans.store import Store
 from scanlearn.study.plan import Method, StudyPlan
-from scanlearn.tasks.kinds import default_decoder
 from scanlearn.weights.encoder import read_card
 
 
@@ -28,6 +28,12 @@ class Pretraining:
     settings: tuple[tuple[str, str], ...]  # (key, JSON), so that it can be hashed
     seed: int
     words: str | None = None  # the table of words that it learns from
+    labels: int | str | None = None  # scans whose masks it sees, where it learns from masks too
+
+    @property
+    def method(self) -> str:
+        """The method that it was first named for."""
+        return self.name.rpartition("-seed")[0].removesuffix("" if self.labels is None else f"-{_word(self.labels)}")
 
     @property
     def overrides(self) -> dict[str, Any]:
@@ -49,7 +55,11 @@ class Cell:
     @property
     def name(self) -> str:
         """Unique in the study."""
-        return f"{self.method}-{str(self.labels).replace('%', 'percent')}-seed{self.seed}"
+        return f"{self.method}-{_word(self.labels)}-seed{self.seed}"
+
+
+def _word(labels: int | str) -> str:
+    return str(labels).replace("%", "percent")
 
 
 @dataclass(frozen=True)
@@ -70,7 +80,7 @@ def build_grid(plan: StudyPlan, store: Store) -> Grid:
     pre = {name: pretrainings(name, method, plan) for name, method in plan.methods.items() if method.recipe}
     first: dict[Any, list[Pretraining]] = {}
     for name, found in pre.items():
-        pre[name] = first.setdefault(tuple((p.recipe, p.settings, p.seed, p.words) for p in found), found)
+        pre[name] = first.setdefault(tuple((p.recipe, p.settings, p.seed, p.words, p.labels) for p in found), found)
     architectures = {name: _architecture(m, pre.get(name), plan, store) for name, m in plan.methods.items()}
     begun = [name for name, method in plan.methods.items() if method.from_scratch]
     alone = {name for name in begun if plan.methods[name].finetuning_recipe}
@@ -86,13 +96,18 @@ def build_grid(plan: StudyPlan, store: Store) -> Grid:
         for seed in range(plan.seeds):
             for name in names:
                 source = like.get(name, name)
-                given: Sequence[Pretraining | str] = pre.get(source) or [plan.methods[source].weights or ""]
+                given: Sequence[Pretraining | str] = [p for p in pre.get(source, ()) if p.labels in (None, count)]
+                given = given or [plan.methods[source].weights or ""]
                 cells.append(Cell(name, count, seed, given[seed % len(given)], name in like or name in alone))
     return Grid(list(dict.fromkeys(p for found in first.values() for p in found)), cells, names, twins)
 
 
 def pretrainings(name: str, method: Method, plan: StudyPlan) -> list[Pretraining]:
-    """Those of one method, one for each pre-training seed, with the study's own encoder and steps."""
+    """Those of one method, one for each pre-training seed, with the study's own encoder and steps.
+
+    One that learns from masks too sees those of the fine-tuning after it and no other, so there is one for each label
+    count and seed of the fine-tunings.
+    """
     settings = dict(method.pretraining)
     if plan.encoder is not None:
         settings.setdefault("network.encoder", plan.encoder)
@@ -104,14 +119,19 @@ def pretrainings(name: str, method: Method, plan: StudyPlan) -> list[Pretraining
         settings.setdefault("steps", plan.pretraining_steps)
     frozen = tuple(sorted((key, json.dumps(value, sort_keys=True)) for key, value in settings.items()))
     words = None
-    if load_recipe(str(method.recipe), settings).patches == "words":
+    recipe = load_recipe(str(method.recipe), settings)
+    if recipe.patches == "words":
         words = method.words or plan.words
         if words is None:
             raise ScanlearnError(
                 f"The method {name} learns from a table of words: make one with `scanlearn discover {plan.store} --out "
                 "WORDS` and add words: WORDS to the study."
             )
-    return [Pretraining(f"{name}-seed{s}", str(method.recipe), frozen, s, words) for s in range(plan.pretraining_seeds)]
+    how = (str(method.recipe), frozen)
+    if learns_from_masks(recipe):
+        pairs = [(labels, seed) for labels in plan.labels for seed in range(plan.seeds)]
+        return [Pretraining(f"{name}-{_word(n)}-seed{s}", *how, s, words, n) for n, s in pairs]
+    return [Pretraining(f"{name}-seed{s}", *how, s, words) for s in range(plan.pretraining_seeds)]
 
 
 def _architecture(method: Method, pre: list[Pretraining] | None, plan: StudyPlan, store: Store) -> str | None:
@@ -128,7 +148,7 @@ def _architecture(method: Method, pre: list[Pretraining] | None, plan: StudyPlan
     parts: dict[str, Any] = {"encoder": network["encoder"], "size": size}
     if plan.task == "segment":
         decoder = network.get("decoder") or {"name": default_decoder(network["encoder"]["name"])}  # that it will get
-        parts["decoder"] = {k: v for k, v in decoder.items() if k != "out_channels"}
+        parts["decoder"] = {k: v for k, v in decoder.items() if k not in ("out_channels", "image_channels")}
     return json.dumps(parts, sort_keys=True)
 
 

@@ -33,7 +33,10 @@ def sentence(facts: Facts) -> str:
     """What was learned from what."""
     if facts.task and facts.results:
         return _tested(facts)
-    learnt_from = _scans(facts, "labelled" if facts.task else "unlabelled")
+    masks = facts.notes.get("masks")
+    learnt_from = _scans(facts, "labelled " if facts.task else "" if masks else "unlabelled ")
+    if masks:
+        learnt_from += f" and the masks of {masks:,}"
     method = facts.recipe.get("title") or facts.recipe["name"]
     done_steps = f"{facts.steps:,}"
     if not facts.finished and not facts.recipe.get("epochs"):
@@ -50,8 +53,8 @@ def _scans(facts: Facts, kind: str) -> str:
     if scans is None or patients is None:
         return "a number of scans that the run does not say"
     if not facts.patients_known:
-        return f"{count(scans, f'{kind} scan')} (patients not known)"
-    return f"{count(scans, f'{kind} scan')} of {count(patients, 'patient')}"
+        return f"{count(scans, f'{kind}scan')} (patients not known)"
+    return f"{count(scans, f'{kind}scan')} of {count(patients, 'patient')}"
 
 
 def _tested(facts: Facts) -> str:

@@ -105,7 +105,7 @@ def _pretraining(task: Pretraining, store: Store, folder: Path) -> Cost:
     begun = time.monotonic()
     settings = {**task.overrides, "stages": [], **short, "steps": PRETRAINING_STEPS}
     with quietly():
-        pretrain(store, task.recipe, folder / task.name, settings=settings, words=task.words)
+        pretrain(store, task.recipe, folder / task.name, settings=settings, words=task.words, labels=task.labels)
     whole = time.monotonic() - begun
     each = _seconds_per_step(folder / task.name, recipe.batch_size)
     return Cost(each, steps, max(whole - PRETRAINING_STEPS * each, 0.0), size_of(folder / task.name), 1)

@@ -13,6 +13,7 @@ from scanlearn.files import WriteError, write_atomic
 from scanlearn.scans.store import Store, open_store
 from scanlearn.scans.words import FACTS as WORDS
 from scanlearn.study import cases, checks, commands, looks
+from scanlearn.study.case_table import case_table
 from scanlearn.study.curves import curve_panels
 from scanlearn.study.detection import detected
 from scanlearn.study.facts import Facts, read_facts
@@ -155,11 +156,12 @@ def threshold_words(results: dict[str, Any]) -> str:
 
 
 def segmented(facts: Facts, store: Store | None) -> dict[str, Any]:
-    """What is special about a segmenter: the Dice of each case, worst and best cases with outlines."""
+    """What is special about a segmenter: the Dice of each case, worst and best cases with outlines, all of them small."""
     groups = cases.dice_groups(facts.run, list(facts.results["test"]["classes"]))
     panel = Panel("Dice of each case", dots_figure(groups, name="Dice"), "Every dot is a scan of the test part.")
-    strips = cases.example_strips(facts.run, store, facts.recipe["spatial_dims"])
-    return {"threshold": "", "panels": [panel], "confusions": None, "cases": strips, "legend": True}
+    strips = cases.example_strips(facts.run, facts.recipe["spatial_dims"])
+    every = case_table(facts.run.path)
+    return {"threshold": "", "panels": [panel], "confusions": None, "cases": strips, "legend": True, "every": every}
 
 
 def store_sections(facts: Facts, store: Store | None, target: str | None) -> dict[str, Any]:

@@ -121,7 +121,7 @@ def begin(plan: StudyPlan, grid: Grid, store: Store, out: Path, jobs: int) -> No
 def refuse_other(before: StudyPlan, now: StudyPlan, grid: Grid, out: Path) -> None:
     """Old cells stay valid only where nothing that they depend on has changed; what has no result may change."""
     kept = {name for name in before.methods if any(out.glob(f"*/{name}-*/results.json"))}
-    kept |= {t.name.rpartition("-seed")[0] for t in grid.pretrainings if result_of(out, t)}
+    kept |= {t.method for t in grid.pretrainings if result_of(out, t)}
     fixed = ("task", "target", "classes", "store", "finetuning", "recipe", "encoder", "pretraining_steps")
     changed = [
         name

@@ -21,6 +21,7 @@ from scanlearn.networks.network import Network
 from scanlearn.scans.store import Store
 from scanlearn.study import cases, looks
 from scanlearn.study.analysis import NAMES, analyse
+from scanlearn.study.checks import masks_seen
 from scanlearn.study.collect import collect
 from scanlearn.study.detection import box_strips
 from scanlearn.study.export import latex_table, results_csv
@@ -66,7 +67,7 @@ def page(plan: StudyPlan, grid: Grid, store: Store, out: Path, facts: dict[str, 
         version=__version__,
         answers=[v["sentence"] for v in facts["verdicts"].values()],
         key_figures=key_figures(facts, name),
-        notices=notices(facts, store),
+        notices=[*notices(facts, store), *masks_seen(plan, grid)],
         means=means_table(facts, facts["means"], f"Mean {name} of {count(plan.seeds, 'seed')}"),
         panels=panels(facts, name),
         worth=[w["sentence"] for w in facts["worth"]],
@@ -208,7 +209,7 @@ def case_strips(plan: StudyPlan, store: Store, out: Path, cells: list[Cell], bes
             continue
         facts = read_facts(folder_of(out, cell))
         if plan.task == "segment":
-            found = cases.example_strips(facts.run, store, store.spatial_dims)
+            found = cases.example_strips(facts.run, store.spatial_dims)
         elif plan.task == "detect":
             found = box_strips(facts.run, facts.results["score_threshold"], store)
         else:

@@ -126,7 +126,8 @@ def run_pretraining(out: Path, task: Pretraining, store: Store) -> None:
         settings["steps"] = steps[task.name]
     resume = ready(folder)
     say(f"\npre-training {task.name}" + (" (going on)" if resume else ""))
-    ended = pretrain(store, task.recipe, folder, settings=settings, seed=task.seed, words=task.words, resume=resume)
+    how: dict[str, Any] = {"seed": task.seed, "words": task.words, "labels": task.labels, "resume": resume}
+    ended = pretrain(store, task.recipe, folder, settings=settings, **how)
     if ended.stopped:
         raise Interrupted("The study was stopped by a signal; the same command goes on from here.")
 

@@ -219,7 +219,7 @@ def fill_in(
     network["batch_norm"] = "local"
     data["network"] = network
     set_size(data, size, store.spatial_dims, KINDS[task].whole)
-    KINDS[task].fill_in(data, KINDS[task].outputs(store, column), column, mode)
+    KINDS[task].fill_in(data, store, column, mode)
     return parse_recipe(data)
 
 

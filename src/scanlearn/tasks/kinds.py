@@ -9,15 +9,18 @@ from typing import Any
 import numpy as np
 
 from scanlearn.catalog.labels import Labels
+from scanlearn.engine.beside import unlabelled_share, with_unlabelled
+from scanlearn.engine.masks import drawn_classes, fill_in_classes, mask_labels
 from scanlearn.engine.recipe import Recipe
 from scanlearn.errors import unknown
+from scanlearn.objectives.regions import checked_regions
 from scanlearn.scans.store import Store
-from scanlearn.tasks.beside import unlabelled_share, with_unlabelled
 from scanlearn.tasks.classify import classification_loss, test_classifier
 from scanlearn.tasks.detect import FIGURES, detection_loss, grid_labels, test_detector
 from scanlearn.tasks.segment import segmentation_loss, test_segmenter
 from scanlearn.tasks.segmentation_metrics import EMPTY
-from scanlearn.tasks.targets import box_labels, class_labels, mask_labels
+from scanlearn.tasks.sliding import MODES as WINDOWS
+from scanlearn.tasks.targets import box_labels, class_labels
 from scanlearn.tasks.taught import taught_labels, testing_facts
 from scanlearn.tasks.uncertain import policies_of
 
@@ -35,7 +38,7 @@ class Kind:
             the first unless told otherwise.
         labels: (store, target, classes) -> the labels to learn; ``labelled`` says which scans have one.
         outputs: (store, labels) -> what the network tells apart, in order.
-        fill_in: (recipe as data, outputs, labels, mode): writes the objective and the network that follow from them.
+        fill_in: (recipe as data, store, labels, mode): writes the objective and the network that follow from them.
         supervision: (store, labels) -> the fields of ``Training`` that hand them to the objective.
         test: (network, objective, store, labels, facts, run, device) -> ``{"test": metrics, ...}``; writes its tables.
         teach: (store, target, labels, plan, seed, again) -> (labels that count in the test, labels that are learned);
@@ -51,7 +54,7 @@ class Kind:
     figures: tuple[str, ...]
     labels: Callable[[Store, str | None, list[str] | None], Labels]
     outputs: Callable[[Store, Labels], list[str]]
-    fill_in: Callable[[dict[str, Any], list[str], Labels, str], None]
+    fill_in: Callable[[dict[str, Any], Store, Labels, str], None]
     supervision: Callable[[Store, Labels], dict[str, Any]]
     test: Callable[..., dict[str, Any]]
     loss: Callable[..., float]
@@ -61,12 +64,8 @@ class Kind:
     beside: Callable[[Store, Recipe, np.ndarray], dict[str, Any]] = lambda store, plan, rows: {"rows": rows}
 
 
-def default_decoder(encoder: str) -> str:
-    """What segments after an encoder that comes without a decoder."""
-    return encoder if encoder in ("unet", "segres") else "unet_blocks"
-
-
-def _fill_in_classifier(data: dict[str, Any], outputs: list[str], labels: Labels, mode: str) -> None:
+def _fill_in_classifier(data: dict[str, Any], store: Store, labels: Labels, mode: str) -> None:
+    outputs = labels.classes
     several = labels.kind == "multilabel"
     uncertain = (data.get("classification") or {}).get("uncertain", "ignore")
     three_way = several and "multiclass" in policies_of(uncertain, outputs)
@@ -74,48 +73,24 @@ def _fill_in_classifier(data: dict[str, Any], outputs: list[str], labels: Labels
     data["network"] |= {"decoder": None, "freeze_encoder": mode == "linear"}
 
 
-def _fill_in_segmenter(data: dict[str, Any], outputs: list[str], labels: Labels, mode: str) -> None:
-    objectives, network = data["objectives"], data["network"]
-    regions = _numbered(objectives["segment"].get("regions"), outputs)
-    for name in (data.get("segmentation") or {}).get("smallest") or {}:
-        if name not in (regions or outputs[1:]):
-            raise unknown("class or region", name, list(regions or outputs[1:]))
-    for name in {"segment", "boundary"} & set(objectives):
-        objectives[name] |= {"classes": len(outputs), "regions": regions}
-    if "consistency" in objectives:
-        objectives["consistency"] |= {"regions": regions and len(regions)}
-    if "variational" in objectives:
-        objectives["variational"] |= {"size": data["size"]}
-    decoder = network.get("decoder") or default_decoder(network["encoder"]["name"])
-    settings = {"name": decoder} if isinstance(decoder, str) else dict(decoder)
-    if settings["name"] == "segres_boundary":
-        settings["boundary_channels"] = 2 * len(regions or outputs[1:])
-    network["decoder"] = {**settings, "out_channels": 2 * len(regions) if regions else len(outputs)}
-
-
-def _numbered(regions: dict[str, list[Any]] | None, outputs: list[str]) -> dict[str, list[int]] | None:
-    """The regions by numbers of classes; a recipe may name the classes instead."""
-    if regions is None:
-        return None
-    found: dict[str, list[int]] = {}
-    for name, members in regions.items():
-        for member in members:
-            if isinstance(member, str) and member not in outputs[1:]:
-                raise unknown(f"class in the region {name!r}", member, outputs[1:])
-        found[name] = [outputs.index(member) if isinstance(member, str) else int(member) for member in members]
-    return found
+def _fill_in_segmenter(data: dict[str, Any], store: Store, labels: Labels, mode: str) -> None:
+    fill_in_classes(data, store)
 
 
 def _segmentation_facts(plan: Recipe, labels: Labels) -> dict[str, Any]:
     """What the test goes by."""
-    how, regions = plan.segmentation, plan.objectives["segment"].get("regions")
+    how, segment = plan.segmentation, plan.objectives["segment"]
+    regions = segment.get("regions") and checked_regions(segment["regions"], segment["classes"], "segment")
     if how.empty not in EMPTY:
         raise unknown("treatment of empty masks", how.empty, EMPTY)
+    if how.windows not in WINDOWS:
+        raise unknown("weights of windows", how.windows, WINDOWS)
     told = {"regions": regions, "smallest": how.smallest, "empty": how.empty, "unlabelled": unlabelled_share(plan)}
-    return {name: value for name, value in told.items() if value}
+    windows = {"windows": how.windows, "overlap": how.overlap}
+    return {name: value for name, value in told.items() if value} | windows
 
 
-def _fill_in_detector(data: dict[str, Any], outputs: list[str], labels: Labels, mode: str) -> None:
+def _fill_in_detector(data: dict[str, Any], store: Store, labels: Labels, mode: str) -> None:
     data["network"] |= {"decoder": None, "freeze_encoder": False}
 
 
@@ -137,8 +112,8 @@ KINDS: dict[str, Kind] = {
         wanted="mask",
         modes=("full",),
         figures=("dice", "iou", "hd95"),
-        labels=mask_labels,
-        outputs=lambda store, labels: ["background", *store.mask_classes],
+        labels=lambda store, target, classes: mask_labels(store),
+        outputs=lambda store, labels: drawn_classes(store),
         fill_in=_fill_in_segmenter,
         supervision=lambda store, labels: {"masks": True},
         test=test_segmenter,

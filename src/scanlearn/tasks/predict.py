@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +28,16 @@ from scanlearn.scans.resample import resample
 from scanlearn.scans.rows import left_out
 from scanlearn.scans.sources import FileSource
 from scanlearn.tasks.detect import detector_of, find_boxes
+from scanlearn.tasks.predict_compared import Compared
 from scanlearn.tasks.segment import segment_image
 from scanlearn.tasks.submission import prediction_string
 from scanlearn.tasks.trained import Trained, load_trained, probabilities
 from scanlearn.tasks.way_back import WayBack
 
 
-def predict(run: str | Path, input: str | Path, out: str | Path, *, identifiers: str = "hashed") -> Path:
+def predict(
+    run: str | Path, input: str | Path, out: str | Path, *, identifiers: str = "hashed", masks: bool = False
+) -> Path:
     """Predict every scan of ``input`` with the preparation that the run was trained on.
 
     Args:
@@ -43,6 +47,7 @@ def predict(run: str | Path, input: str | Path, out: str | Path, *, identifiers:
             SCAN.png for each scan (segment); and predictions.json, which lists what was left out and lets `scanlearn
             names` lead back.
         identifiers: "hashed" calls the scans by pseudonyms, "kept" by the names of their files.
+        masks: segment: compare with the masks that the input has; adds cases.parquet, examples.npz and results.json.
 
     Scans that cannot be read are left out, counted by reason and listed.
     """
@@ -58,22 +63,28 @@ def predict(run: str | Path, input: str | Path, out: str | Path, *, identifiers:
     modalities, paths = catalog.column("modality"), catalog.column("paths")
     rows: list[dict[str, Any]] = []
     reasons = []
-    for row, name in enumerate(track(way_back.names, len(catalog), "predicting")):
-        item = conform(source, row, grid, modalities[row], 0, name)
-        reasons.append(item.reason)
-        if item.reason:
-            continue
-        image = unit_image(item, grid, trained.facts["all_8bit"], device)
-        with torch.no_grad():
-            if detector is not None:
-                assert item.placement is not None
-                rows.append(
-                    {"patientId": name, "PredictionString": detect_image(trained, detector, image, item.placement)}
-                )
-            elif trained.facts["task"] == "segment":
-                write_segmentation(trained, image, item, paths[row], out, name)
-            else:
-                rows.append({"scan_id": name, **classify_image(trained, image)})
+    with ExitStack() as ending:
+        compared = ending.enter_context(Compared(trained.facts, out)) if masks else None
+        for row, name in enumerate(track(way_back.names, len(catalog), "predicting")):
+            item = conform(source, row, grid, modalities[row], 0, name)
+            reasons.append(item.reason)
+            if item.reason:
+                continue
+            image = unit_image(item, grid, trained.facts["all_8bit"], device)
+            with torch.no_grad():
+                if detector is not None:
+                    assert item.placement is not None
+                    boxes = detect_image(trained, detector, image, item.placement)
+                    rows.append({"patientId": name, "PredictionString": boxes})
+                elif trained.facts["task"] == "segment":
+                    found = segment_image(trained.network, image, trained.facts)
+                    write_segmentation(trained, found, item, paths[row], out, name)
+                    if compared is not None:
+                        compared.add(name, row, str(catalog.patients[row]), image, found, item)
+                else:
+                    rows.append({"scan_id": name, **classify_image(trained, image)})
+        if compared is not None:
+            compared.finish()
     if rows:
         with replacing(out / "predictions.csv") as temporary:
             pacsv.write_csv(pa.Table.from_pylist(rows), temporary)
@@ -137,13 +148,12 @@ def crop(image: Tensor, box: Any) -> Tensor:
     return out
 
 
-def write_segmentation(trained: Trained, image: Tensor, item: Conformed, paths: Any, out: Path, name: str) -> None:
-    """Segment on the store's grid, bring the mask back to the scan's own voxels, write it in the scan's space.
+def write_segmentation(trained: Trained, found: np.ndarray, item: Conformed, paths: Any, out: Path, name: str) -> None:
+    """Bring classes (*S) on the store's grid back to the scan's own voxels and write them in the scan's space.
 
     The classes get back the values that they had in the masks of the training data.
     """
     assert item.placement is not None
-    found = segment_image(trained.network, image, trained.facts)
     found = np.array([0, *trained.facts["mask_values"]], np.uint8)[found]
     mask = item.placement.undo(found[None], nearest=True)[0]
     scan = read_scan(paths)

@@ -1,5 +1,4 @@
-"""Validating and testing a segmenter: sliding windows over whole scans, overlap and surface distance of each case,
-pictures of some."""
+"""Validating and testing a segmenter: sliding windows over whole scans, overlap and surface distance of each case."""
 
 from __future__ import annotations
 
@@ -7,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
@@ -17,17 +14,16 @@ from scanlearn.console import track
 from scanlearn.engine.embedding import unit_scans
 from scanlearn.engine.learner import Learner
 from scanlearn.engine.run_folder import RunFolder
-from scanlearn.files import replacing
 from scanlearn.networks.network import Network
 from scanlearn.objectives.regions import painted
 from scanlearn.objectives.segment import Segment
 from scanlearn.scans.store import Store
-from scanlearn.tasks.segmentation_metrics import PER_CASE, segmentation_case, segmentation_metrics
+from scanlearn.tasks.kept_cases import KeptCases
+from scanlearn.tasks.segmentation_metrics import segmentation_case, segmentation_metrics
 from scanlearn.tasks.sliding import sliding_window_logits
 from scanlearn.tasks.targets import labelled_rows
 
-OVERLAP = 0.25  # of neighbouring windows in a validation; the test takes one half, at three times the cost in 3D
-SHOWN = 8  # cases kept as pictures: the worst and the best
+OVERLAP = 0.25  # of neighbouring windows in a validation; a test takes one half, at three times the cost in 3D
 
 
 def segment_image(network: Network, image: Tensor, facts: Mapping[str, Any]) -> np.ndarray:
@@ -35,9 +31,11 @@ def segment_image(network: Network, image: Tensor, facts: Mapping[str, Any]) -> 
 
     Args:
         facts: of the run: ``input_size`` is the window; ``regions``, where the output is a pair of channels for each,
-            are painted one over the other; ``smallest`` as ``without_specks`` takes it.
+            are painted one over the other; ``smallest`` as ``without_specks`` takes it; ``overlap`` and ``windows`` as
+            ``sliding_window_logits`` takes them.
     """
-    logits = sliding_window_logits(network, None, image[None], tuple(facts["input_size"]))
+    how = {"overlap": facts.get("overlap", 0.5), "weights": facts.get("windows", "gaussian")}
+    logits = sliding_window_logits(network, None, image[None], tuple(facts["input_size"]), **how)
     found = without_specks(logits, facts["classes"], facts.get("regions"), facts.get("smallest") or {})
     return found[0].to(torch.uint8).cpu().numpy()
 
@@ -82,59 +80,20 @@ def test_segmenter(
 ) -> dict[str, Any]:
     """Segment every masked scan of the test part once; figures are of classes, or of regions where the run has them.
 
-    Writes cases.parquet (scan_id and figures of each case) and examples.npz (slices through the worst and best cases).
+    Writes cases.parquet (figures of each case) and examples.npz (a slice of each), see ``KeptCases``.
     """
     rows = labelled_rows(store, column, "test")
-    regions = facts.get("regions")
+    regions, empty = facts.get("regions"), facts.get("empty", "left_out")
     classes = regions or {name: [i + 1] for i, name in enumerate(store.mask_classes)}
-    cases, slices = [], []
-    for row in track(rows, len(rows), "testing"):
-        image = read_unit(store, int(row), device)
-        found = segment_image(network, image, facts)
-        truth = store.read_masks([int(row)])[0]
-        cases.append(segmentation_case(found, truth, classes, store.spacing(int(row))))
-        slices.append(example_slice(image[0].cpu().numpy(), truth, found))
-    names = np.asarray(store.catalog.column("scan_id"))[rows]
-    write_cases(run, names, rows, cases, list(classes))
-    patients = store.catalog.patients[rows]
-    metrics = segmentation_metrics(cases, list(classes), patients, empty=facts.get("empty", "left_out"))
-    keep_examples(run, rows, cases, slices)
-    return {"test": metrics}
-
-
-def example_slice(image: np.ndarray, truth: np.ndarray, found: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The slice (last axis) with most of the reference mask; a 2D image is its own slice."""
-    if image.ndim == 2:
-        return image, truth, found
-    best = int((truth > 0).sum(axis=(0, 1)).argmax())
-    return image[..., best], truth[..., best], found[..., best]
-
-
-def write_cases(
-    run: RunFolder, names: np.ndarray, rows: np.ndarray, cases: list[dict[str, np.ndarray]], classes: list[str]
-) -> None:
-    """cases.parquet in the run folder."""
-    columns: dict[str, Any] = {"scan_id": names, "row": rows}
-    for figure in PER_CASE:
-        for i, name in enumerate(classes):
-            columns[f"{figure}_{name}"] = np.array([case[figure][i] for case in cases])
-    with replacing(run.path / "cases.parquet") as temporary:
-        pq.write_table(pa.table(columns), temporary)
-
-
-def keep_examples(run: RunFolder, rows: np.ndarray, cases: list[dict[str, np.ndarray]], slices: list[Any]) -> None:
-    """examples.npz: image_i, truth_i, found_i and row_i of the worst and best cases, worst first."""
-    dice = np.array([np.nanmean(case["dice"]) if np.isfinite(case["dice"]).any() else 1.0 for case in cases])
-    order = np.argsort(dice)
-    half = min(SHOWN // 2, len(order) // 2) or 1
-    shown = np.unique(np.concatenate([order[:half], order[-half:]]))
-    data: dict[str, np.ndarray] = {}
-    for i, case in enumerate(shown[np.argsort(dice[shown])]):
-        image, truth, found = slices[case]
-        data |= {f"image_{i}": (image * 255).astype(np.uint8), f"truth_{i}": truth, f"found_{i}": found}
-        data |= {f"row_{i}": np.array(rows[case]), f"dice_{i}": np.array(dice[case])}
-    with replacing(run.path / "examples.npz") as temporary:
-        np.savez_compressed(temporary, **data)  # type: ignore[arg-type]
+    names = store.catalog.array("scan_id")
+    with KeptCases(run.path, list(classes), empty) as kept:
+        for row in track(rows.tolist(), len(rows), "testing"):
+            image = read_unit(store, row, device)
+            found = segment_image(network, image, facts)
+            truth = store.read_masks([row])[0]
+            case = segmentation_case(found, truth, classes, store.spacing(row))
+            kept.add(names[row].as_py(), row, case, image[0].cpu().numpy(), truth, found, store.affine(row))
+    return {"test": segmentation_metrics(kept.cases, list(classes), store.catalog.patients[rows], empty=empty)}
 
 
 def segmentation_loss(

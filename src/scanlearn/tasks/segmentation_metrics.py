@@ -115,11 +115,7 @@ def segmentation_metrics(
     if not cases or len(cases) != len(patients):
         raise ValueError(f"{len(cases)} cases of {len(patients)} patients: each case needs its patient")
     resamples = PatientBootstrap(patients, bootstrap, seed)
-    if empty not in EMPTY:
-        raise unknown("treatment of empty masks", empty, EMPTY)
-    table = {key: np.stack([case[key] for case in cases]) for key in cases[0]}
-    if empty == "brats":
-        table |= _as_brats(table)
+    table = by_convention({key: np.stack([case[key] for case in cases]) for key in cases[0]}, empty)
     draws = {key: _mean_of_finite(table[key], resamples) for key in PER_CASE}
     both, predicted, there = (resamples.totals(table[key]) for key in ("both", "predicted", "reference"))
     draws["pooled_dice"] = ratio(2 * both, predicted + there)
@@ -146,12 +142,19 @@ def segmentation_metrics(
     }
 
 
-def _as_brats(table: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Overlap and distance by the convention of the BraTS challenges, where no case is left out."""
+def by_convention(table: dict[str, np.ndarray], empty: str) -> dict[str, np.ndarray]:
+    """Figures of cases, as ``segmentation_case`` gives them for one, with those of empty masks as ``empty`` counts them.
+
+    "brats": the convention of the BraTS challenges, where no case is left out. Doing it twice changes nothing.
+    """
+    if empty not in EMPTY:
+        raise unknown("treatment of empty masks", empty, EMPTY)
+    if empty == "left_out":
+        return table
     nothing = (table["predicted"] == 0) & (table["reference"] == 0)
     overlap = {key: np.where(nothing, 1.0, table[key]) for key in ("dice", "iou")}
     distance = np.where(np.isinf(table["hd95"]), table["diagonal"], table["hd95"])
-    return {**overlap, "hd95": np.where(nothing, 0.0, distance)}
+    return {**table, **overlap, "hd95": np.where(nothing, 0.0, distance)}
 
 
 def _mean_of_finite(values: np.ndarray, resamples: PatientBootstrap) -> np.ndarray:

@@ -35,13 +35,6 @@ def only_classes(labels: Labels, classes: list[str]) -> Labels:
     return labels.only(classes)
 
 
-def mask_labels(store: Store, target: str | None, classes: list[str] | None) -> Labels:
-    """Which scans have a mask."""
-    if not store.has_masks:
-        raise ScanlearnError(f"{store.path.name} holds no masks: prepare it from a source with a mask column.")
-    return Labels("mask", [], np.asarray(store.masked))
-
-
 def box_labels(store: Store, target: str | None, classes: list[str] | None) -> Labels:
     """Which scans were looked at for boxes, those without one included: yes or no, as for masks."""
     return Labels("mask", [], store_boxes(store)[2])

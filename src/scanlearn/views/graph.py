@@ -60,8 +60,9 @@ class ViewGraph:
         """All views of a batch: float (N, C, *spatial) in [0, 1] -> {name: (N, C', *spatial')}.
 
         After them come the targets of their ops, {view.target: int64 (N,)}. ``mask``, integer (N, 1, *spatial), follows
-        the image into the recipe's first view and is returned as ``mask``; so are ``boxes``, float (N, M, 2 * dims) as
-        ``move_boxes`` takes them; one of which less than ``LEAST_LEFT`` stays inside is lost.
+        the image into every view; that of the recipe's first view is returned as ``mask``, others as ``VIEW.mask``.
+        ``boxes``, float (N, M, 2 * dims) as ``move_boxes`` takes them, follow it into the first view; one of which less
+        than ``LEAST_LEFT`` stays inside is lost.
         """
         if len(draws) != len(image):
             raise ValueError(f"{len(image)} images but random streams for {len(draws)}")
@@ -91,6 +92,7 @@ class ViewGraph:
             if around is not None:
                 moved[name] = around
         views = {**{name: made[name] for name in self.ops}, **targets}
+        views |= {f"{name}.mask": masks[name] for name in self.names[1:] if name in masks}
         for kind, of_views in (("mask", masks), ("boxes", moved)):
             if of_views:
                 views[kind] = of_views[self.names[0]]
