@@ -61,6 +61,19 @@ def test_quantities_are_quartiles_and_words_of_single_patients_are_counted_only(
     assert "thickness" in text and numbers_of(text, "not labelled") == ["3"]
 
 
+def test_folders_that_may_be_patients_are_not_named_and_those_of_classes_are(tmp_path):
+    for n in range(36):
+        for name in (f"people/smith{n % 6}", f"classes/{'abcdef'[n % 6]}mass"):
+            (tmp_path / name).mkdir(parents=True, exist_ok=True)
+            pixels = np.random.default_rng(n).integers(0, 256, (8, 8), np.uint8)
+            for copy in range(1 if "smith" in name else 2):
+                Image.fromarray(pixels + np.uint8(copy)).save(tmp_path / name / f"x{n}{copy}.png")
+    text, page = describe(tmp_path / "people", tmp_path / "people.html")
+    assert "smith" not in text + page.read_text() and numbers_of(text, "6 different words") == ["36"]
+    text, _ = describe(tmp_path / "classes", tmp_path / "classes.html")
+    assert numbers_of(text, "amass") == ["12"]
+
+
 def test_ages_are_told_by_their_quarters_and_not_by_their_ends(source, tmp_path):
     text, _ = describe(source, tmp_path / "page.html")
     assert numbers_of(text, "scans with it") == ["12", "8", "4"]  # 40 to 51, 40 to 47, 48 to 51

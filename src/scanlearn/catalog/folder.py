@@ -62,7 +62,7 @@ def catalog_of_files(root: Path, files: list[str], patient: str | None = None) -
     )
     catalog = assemble(found)
     if several and not catalog.patients_known:
-        say('If each sub-folder is one patient, say so with patient="folder".')
+        say('If each sub-folder is one patient, say so: --patient folder (in Python patient="folder").')
     if headers and len(catalog) > 1 and catalog.patients_known and len({*catalog.patients}) == 1:
         warn(
             "All DICOM headers name the same patient; if that is only a placeholder, give a table with the patients or "

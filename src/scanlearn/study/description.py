@@ -22,7 +22,8 @@ from scanlearn.study.pictures import slices_of, tile
 
 MOST_WORDS = 20  # of a column; one with more is counted only
 MOST_CODES = 5  # numbers up to which a column holds codes of classes and no quantity
-AT_LEAST = 3  # patients of a word that names nobody
+AT_LEAST = 3  # patients of a word that names nobody, and ...
+AT_LEAST_SCANS = 10  # ... scans where patients are not known: folders may be called like them
 SHEET = 24  # scans with a picture
 
 
@@ -165,7 +166,8 @@ def _many(data: Data, labels: Labels) -> bool:
     if len(labels.classes) > MOST_WORDS:
         return True
     shown = _shown(data, labels)
-    few = [data.catalog.count_patients(np.flatnonzero(column)) < AT_LEAST for column in shown.T]
+    least = AT_LEAST if data.catalog.patients_known else AT_LEAST_SCANS
+    few = [data.catalog.count_patients(np.flatnonzero(column)) < least for column in shown.T]
     return len(few) > MOST_CODES and 2 * sum(few) > len(few)
 
 

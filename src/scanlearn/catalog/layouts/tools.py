@@ -73,7 +73,9 @@ def must_have(root: Path, names: str, title: str, page: str) -> Path:
     found = first_of(root, names)
     if found is None:
         wanted = " or ".join(names.split("|"))
-        raise ScanlearnError(f"{root} looks like {title} but lacks {wanted}; get it from {page}, or take --layout none.")
+        raise ScanlearnError(
+            f"{root} looks like {title} but lacks {wanted}; get it from {page}, or take --layout none."
+        )
     return found
 
 
