@@ -6,6 +6,7 @@ Source: spec_cpcseg §2.1 and §4.1; Iwasawa et al. 2020.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -42,15 +43,14 @@ def _one_of(names: Sequence[str], member: Member) -> str:
     return next((name for name in member if name in names), " or ".join(member))
 
 
-def named_regions(
-    regions: Mapping[str, Sequence[Member]], classes: Sequence[str], values: Sequence[int]
-) -> dict[str, list[str]]:
+def named_regions(regions: Mapping[str, Any], classes: Sequence[str], values: Sequence[int]) -> dict[str, list[str]]:
     """The regions by the names that the masks of a data set give their classes.
 
     A number is a value in the masks, as their files have it (4 is the enhancing tumour in BraTS until 2022, 3 later);
     of several names that mean the same, the masks have one.
 
     Args:
+        regions: as a recipe says them, {name: members}.
         classes: the names, without the background.
         values: what each has in the files.
 

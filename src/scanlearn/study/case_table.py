@@ -51,11 +51,11 @@ def case_table(folder: Path) -> CaseTable | None:
         order = np.argsort(dice, kind="stable")[:MOST].tolist()
         cases = []
         for k in order:
-            slices = (kept[f"{word}_{k}"] for word in ("image", "truth", "found"))
+            image, truth, found = (kept[f"{word}_{k}"] for word in ("image", "truth", "found"))
             affine = kept[f"affine_{k}"] if f"affine_{k}" in kept.files else None
             alt = f"Test case {k + 1:,}, mean Dice {dice[k]:.2f}: outlines of reference and prediction"
             figures = [(name, [text_of(key, columns[f"{key}_{name}"][k]) for key in FIGURES]) for name in structures]
-            cases.append(Case(k + 1, outlined(*slices, affine, alt), figures))
+            cases.append(Case(k + 1, outlined(image, truth, found, affine, alt), figures))
     shown = f", the {MOST:,} worst of them" if len(table) > MOST else ""
     caption = f"Every case: {count(len(table), 'scan')}{shown}, worst mean Dice first"
     return CaseTable(caption, list(FIGURES.values()), cases)
