@@ -1,9 +1,14 @@
 import numpy as np
 import pytest
+from runs import moco_recipe
 
 from engine.test_leaks import a_run, write
 from scanlearn.catalog.split_file import write_split
 from scanlearn.engine.exclusion import shared_rows
+from scanlearn.engine.leaks import not_seen
+from scanlearn.engine.pretrain import pretrain
+from scanlearn.engine.record import read_record
+from scanlearn.engine.run_folder import RunFolder
 from scanlearn.errors import ScanlearnError
 from scanlearn.scans.prepare import prepare
 from scans.test_fingerprints import jpeg75, radiograph
@@ -57,6 +62,20 @@ def test_the_test_part_of_a_split_file_is_left_out_by_its_files(stores, tmp_path
     ours, theirs = stores
     write_split(tmp_path / "split.json", theirs.catalog, theirs.splits)
     assert left_out(ours, [tmp_path / "split.json"])[0] == [1]
+
+
+def test_pretraining_leaves_out_what_another_store_tests_on_and_keeps_it_in_its_record(tmp_path):
+    ours = a_store(tmp_path / "ours", range(8), "abcdefgh", ["train"] * 6 + ["val", "test"])
+    theirs = a_store(tmp_path / "theirs", [50, 1, 102, 3], "avwx", ["test", "val", "test", "train"])
+    small = moco_recipe(batch_size=2, steps=1, monitor={"every": -1})
+    pretrain(ours, small, tmp_path / "run", exclude=[theirs.path])
+    record = read_record(RunFolder(tmp_path / "run"))
+    at = rows_of(ours, "seed")
+    assert sorted(record.rows("pre-training")) == sorted(at[n] for n in (3, 4, 5))
+    assert any("3 scans are left out that store has too" in text for text in record.done)
+    assert not any(len(not_seen(tmp_path / "run", theirs, part).open) for part in ("val", "test"))
+    with pytest.raises(ScanlearnError, match="scans"):
+        pretrain(ours, small, tmp_path / "run", resume=True)  # without what was left out it is another run
 
 
 def test_several_places_add_up_and_nothing_left_is_refused(stores, tmp_path):

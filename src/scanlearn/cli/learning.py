@@ -22,6 +22,7 @@ def pretrain(
     target: str | None = None,
     classes: list[str] | None = None,
     labels: str | None = None,
+    exclude: list[str] | None = None,
     **settings: Any,
 ) -> None:
     """Train a network on unlabelled scans. Any setting of the recipe is an option too: --optimizer.lr 0.01 --steps 500
@@ -41,6 +42,8 @@ def pretrain(
         target: the label column, for recipes that learn from episodes of labelled scans (prototypes).
         classes: its base classes, three or more; those to diagnose later are left out. All by default.
         labels: with --objectives.segment.weight 1: how many scans' masks are seen: a number, a share such as 1%, or all.
+        exclude: stores or files of splits: patients, files and look-alikes of their val and test parts are left out here;
+            of runs, what they were trained on.
     """
     from scanlearn.console import next_command
     from scanlearn.engine.pretrain import pretrain as run
@@ -60,6 +63,7 @@ def pretrain(
         target=target,
         classes=classes,
         labels=labels and _budget(labels),
+        exclude=exclude or (),
         settings=settings,
     )
     if result.stopped:

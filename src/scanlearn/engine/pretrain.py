@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from scanlearn.console import say, warn
 from scanlearn.engine.batches import TIMEOUT
 from scanlearn.engine.device import first_launched
 from scanlearn.engine.episodes import episodes_of, name_classes
+from scanlearn.engine.exclusion import shared_rows
 from scanlearn.engine.masks import joined, learns_from_masks, taught_by_masks
 from scanlearn.engine.recipe import Recipe, load_recipe
 from scanlearn.engine.run_folder import RunFolder
@@ -39,6 +41,7 @@ def pretrain(
     target: str | None = None,
     classes: list[str] | None = None,
     labels: int | str | None = None,
+    exclude: Sequence[str | Path] = (),
     settings: dict[str, Any] | None = None,
 ) -> Result:
     """Train a network on the unlabelled scans of a prepared store, or on some labelled ones beside them.
@@ -59,6 +62,8 @@ def pretrain(
         classes: the base classes of these; None takes all of the column.
         labels: of a recipe that learns from masks too, how many scans' masks it may see: a number, a share such as "1%",
             or "all" (None); the same scans as in a fine-tuning with so many labels and this seed.
+        exclude: stores or files of splits whose test and validation scans, and runs whose training scans, are left out,
+            see ``shared_rows``; a resumed run is given the same.
         settings: recipe settings to change, ``{"optimizer.lr": 0.01}``.
     """
     store = store if isinstance(store, Store) else open_store(store)
@@ -70,7 +75,12 @@ def pretrain(
     fit_to_store(recipe, store)
     recipe = with_masks(recipe, store, part, labels)
     table = words_of(recipe, store, RunFolder(out), words, part, resume)
-    training = training_of(recipe, store, table, part, labels, seed)
+    without, left_out = shared_rows(store, exclude) if exclude else (None, [])
+    if without is not None and (table is not None or learns_from_masks(recipe)):
+        what = "crops of words" if table is not None else "masks"
+        raise ScanlearnError(f"{recipe.name} learns from {what} of the whole training part: leave --exclude out.")
+    training = training_of(recipe, store, table, part, labels, seed, without)
+    training.checked.done += left_out
     steps = total_steps(recipe, len(training.rows))
     if first_launched():
         announce(recipe, store, training, steps)
@@ -90,11 +100,20 @@ def pretrain(
 
 
 def training_of(
-    recipe: Recipe, store: Store, table: Words | None, part: str, labels: int | str | None, seed: int
+    recipe: Recipe,
+    store: Store,
+    table: Words | None,
+    part: str,
+    labels: int | str | None,
+    seed: int,
+    without: np.ndarray | None = None,
 ) -> Training:
     """What is walked over, and the masks that may be seen of it; the notes of the run tell how many of each."""
     rows = rows_of(store, part, recipe) if table is None else table.patches().rows
     parts, walk = parts_in_play(store, part), None
+    if without is not None:  # bool (N,): scans that somebody else has
+        rows = rows[~without[rows]]
+        parts["pre-training"] = rows
     if recipe.sampling is not None:
         rows, _ = shares_of(store.catalog, rows, recipe.sampling)
         parts["pre-training"] = rows  # a data set of weight 0 is not seen
