@@ -17,6 +17,7 @@ from scanlearn.engine.run_folder import RunFolder
 from scanlearn.engine.stages import Stage, judged_by, phase_at, phases, scans_in, settled, stretched
 from scanlearn.engine.train import rate_at, total_steps
 from scanlearn.errors import ScanlearnError
+from scanlearn.weights.encoder import load_network
 
 
 @pytest.fixture(scope="module")
@@ -111,9 +112,23 @@ def test_a_fresh_stage_keeps_networks_queue_and_pointer_and_forgets_optimiser_an
     assert len(before) == 10 and not any(torch.equal(before[name], after[name]) for name in before)
 
 
+def test_what_a_training_hands_over_is_kept_under_the_number_of_its_last_stage(monkeypatch, tmp_path):
+    seen = spied(monkeypatch, tmp_path, staged_recipe())
+    (kept,) = (tmp_path / "run" / "stages").iterdir()
+    assert kept.name == "2"  # the first one went on in the second
+    network = load_network(kept).state_dict()
+    assert_equal_bit_for_bit({f"network.{name}": value for name, value in network.items()}, of_network(seen["after"]))
+    assert not all(torch.equal(value, network[name]) for name, value in seen["result"].network.state_dict().items())
+
+
+def of_network(state):
+    return {name: value for name, value in state.items() if name.startswith("network.")}
+
+
 def test_a_stage_that_is_not_fresh_hands_nothing_over(monkeypatch, tmp_path):
     stages = [{"steps": 2, "weights": {"restore": 0.0, "adversary": 0.0}}, {"steps": 4, "batch_size": 4}]
     assert "phase" not in spied(monkeypatch, tmp_path, staged_recipe(stages=stages))
+    assert not (tmp_path / "run" / "stages").exists()
 
 
 def test_from_best_the_weights_of_the_lowest_figure_go_on_and_the_search_begins_anew(monkeypatch, tmp_path):

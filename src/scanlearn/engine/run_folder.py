@@ -36,6 +36,7 @@ class RunFolder:
     results = property(lambda self: self.path / "results.json")
     checkpoints = property(lambda self: self.path / "checkpoints")
     encoder = property(lambda self: self.path / "encoder")
+    stages = property(lambda self: self.path / "stages")
     words = property(lambda self: self.path / "words")
     report = property(lambda self: self.path / "report.html")
 

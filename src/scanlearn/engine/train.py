@@ -229,6 +229,7 @@ def _train(
             phase = phase_at(course, step - 1)
             if phase.handed_over and step - 1 == phase.first:
                 hand_over(phase, learner, optimizer, stopping, seed)
+                keep_stage(run, learner, fabric, course.index(phase), notes)
             weights, learner.judged_by = phase.weights, judged_by(course, phase)
             rate = stopping.rate(rate_at(recipe, phase, step - 1, passes(training, phase.batch_size)))
             set_learning_rate(optimizer, rate, phase.lr)
@@ -324,6 +325,13 @@ def hand_over(phase: Phase, learner: Learner, optimizer: Any, stopping: Stopping
     optimizer.state.clear()
     for number, objective in enumerate(learner.objectives.values()):
         objective.begin(key_of(seed, "stage", phase.first, number))  # type: ignore[operator]
+
+
+def keep_stage(run: RunFolder, learner: Learner, fabric: Fabric, number: int, notes: dict[str, Any]) -> None:
+    """Export the network that a training hands over, by the number of the stage that it ended with, for the report."""
+    exported = unsharded(learner.network)
+    if fabric.is_global_zero:
+        save_network(exported, run.stages / str(number), **notes)
 
 
 def passes(training: Training, batch_size: int) -> int:

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from scanlearn.console import warn
@@ -23,10 +22,10 @@ from scanlearn.scans.loader import Loader
 from scanlearn.scans.store import Store
 from scanlearn.scans.words import open_words
 from scanlearn.study.facts import Facts
-from scanlearn.study.page import Strip, number, percent
+from scanlearn.study.page import Strip, percent
 from scanlearn.study.pictures import flat, ratio_of, scan_tiles, tile
+from scanlearn.study.restoration import in_words, ready_network, restored_images
 from scanlearn.views.graph import ViewGraph, is_image
-from scanlearn.weights.encoder import load_network
 
 SCANS = 4  # shown with their views
 MOST, FEWEST = 400, 12  # scans embedded for neighbours and map
@@ -67,62 +66,43 @@ def first_views(facts: Facts, store: Store, scans: int = SCANS) -> Shown:
     return Shown(image, {name: view for name, view in views.items() if is_image(name)}, batch["row"].numpy())
 
 
-def restored(network: Network, shown: Shown, objective: dict[str, Any]) -> Tensor:
-    """What the trained network makes of the distorted view, (n, C, *S) in the range of the target."""
-    view = shown.views[objective.get("view", "distorted")]
-    with torch.no_grad():
-        output = network.restored(view.to(default_device())).float().cpu()
-    return torch.sigmoid(output) if objective.get("activation", "sigmoid") == "sigmoid" else output
-
-
 def view_strips(facts: Facts, store: Store, network: Network | None) -> tuple[list[Strip], str]:
-    """For each of a few scans: the scan as read, each view of it and, for restoring recipes, the restored image.
+    """For each of a few scans: the scan as read, each view of it and, for restoring recipes, what each stage restored.
 
-    Returns the strips and a sentence with the error of the restoration ("" where there is none).
+    Returns the strips and a sentence with error and sharpness of the restoration ("" where there is none).
     """
     shown = first_views(facts, store)
     columns = {"original": shown.image, **shown.views}
-    objective = facts.recipe["objectives"].get("restore")
-    words = ""
-    if objective is not None and network is not None:
-        columns["restored"] = restored(network, shown, objective)
-        words = _restoration_words(shown, columns["restored"], objective)
+    images = {} if network is None else restored_images(facts, network, shown.views)
+    words = in_words(images, shown.views, facts.recipe["objectives"]["restore"]) if images else ""
+    columns |= images
     strips = []
     for i, row in enumerate(shown.rows):
         affine = store.affine(int(row)) if store.spatial_dims == 3 else None
         ratio = ratio_of(store, int(row))
         pictures = [
             tile(
-                flat(images[i].numpy(), store.spatial_dims, affine),
+                flat(column[i].numpy(), store.spatial_dims, affine),
                 f"Scan {i + 1}, {_kind(name)}",
                 caption=name,
-                mark="query" if name == "restored" else "",
+                mark="query" if name in images else "",
                 ratio=ratio,
             )
-            for name, images in columns.items()
+            for name, column in columns.items()
         ]
         strips.append(Strip(f"Scan {i + 1}", pictures, columns=len(pictures)))
     return strips, words
 
 
 def _kind(name: str) -> str:
-    return {"original": "as it was read", "restored": "as the trained network restores it"}.get(name, f"view {name}")
-
-
-def _restoration_words(shown: Shown, output: Tensor, objective: dict[str, Any]) -> str:
-    target = shown.views[objective.get("target", "clean")]
-    distorted = shown.views[objective.get("view", "distorted")]
-    errors = [number(float(F.mse_loss(image, target)), 4) for image in (distorted, output)]
-    where = f"Mean squared error against the clean scan, over these {len(target)}"
-    return f"{where}: distorted {errors[0]}, restored {errors[1]}."
+    return {"original": "as it was read", "restored": "as the trained network restores it"}.get(
+        name, f"as it is {name}" if name.startswith("restored ") else f"view {name}"
+    )
 
 
 def trained_network(facts: Facts) -> Network:
     """The exported network of a run, ready to look with."""
-    network = load_network(facts.run.path).to(default_device()).eval()
-    layout = torch.channels_last if network.encoder.spatial_dims == 2 else torch.channels_last_3d  # faster, CPU too
-    network.to(memory_format=layout)  # type: ignore[call-overload]
-    return network
+    return ready_network(facts.run.path)
 
 
 # ---------------------------------------------------------------- features
