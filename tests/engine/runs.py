@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -216,6 +217,8 @@ RECIPES = {
     "moco": (moco_recipe, image_store),
     "c2l": (c2l_recipe, image_store),
     "dira": (dira_recipe, image_store),
+    # Sums of several ranks round otherwise, and the game of network and opponent magnifies that sevenfold a step.
+    "dira_short": (functools.partial(dira_recipe, steps=4), image_store),
     "staged": (staged_recipe, image_store),
     "staged_best": (staged_best_recipe, image_store),
     "genesis": (genesis_recipe, volume_store),
