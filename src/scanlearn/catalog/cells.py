@@ -33,7 +33,8 @@ def as_strings(cells: Any, name: str) -> pa.Array:
         raise ScanlearnError(
             f"The column {name!r} of type {array.type} cannot be read as text; leave it out."
         ) from error
-    return pc.fill_null(pc.utf8_trim_whitespace(text), "")
+    tidy = pc.fill_null(pc.utf8_trim_whitespace(text), "")
+    return text if tidy.equals(text) else tidy  # where nothing was to do, not a second time in memory
 
 
 def blocks(cells: pa.Array) -> Iterator[list[Any]]:
