@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from catalog.layouts.trees import covid_ct
 from scanlearn.cli import main
 from scanlearn.scans.prepare import prepare
 from scanlearn.study.description import SHEET, describe
@@ -79,6 +80,16 @@ def test_ages_are_told_by_their_quarters_and_not_by_their_ends(source, tmp_path)
     assert numbers_of(text, "scans with it") == ["12", "8", "4"]  # 40 to 51, 40 to 47, 48 to 51
     assert numbers_of(text, "half below") == ["45.5", "43.5", "49.5"]
     assert numbers_of(text, "first quarter below") == ["42.75", "41.75", "48.75"] and "51" not in text
+
+
+def test_a_known_data_set_tells_licence_citation_page_and_whose_its_split_is(tmp_path):
+    root = covid_ct.make(tmp_path / "covid")
+    text, _ = describe(root, tmp_path / "page.html")
+    for word in ("COVID-CT: licence", "arXiv 2003.13865", "from https://github.com/UCSD-AI4H/COVID-CT."):
+        assert word in text
+    assert "Split 'official' of covid_ct, official: of the owners, by patient" in text
+    store = prepare(root, tmp_path / "store", size=(16, 16), workers=0).path
+    assert "Split 'official' of covid_ct, official" in describe(store, tmp_path / "page.html")[0]
 
 
 def test_the_verb_prints_the_counts_and_takes_one_source(source, tmp_path, capsys):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from scanlearn import __version__
 from scanlearn.catalog.containment import datasets_of
 from scanlearn.catalog.labels import Labels
 from scanlearn.catalog.layouts.layout import LAYOUTS, layout_named
+from scanlearn.catalog.origin import origin_of
 from scanlearn.catalog.table import SPLITS, Catalog
 from scanlearn.console import warn
 from scanlearn.files import write_atomic
@@ -37,6 +39,7 @@ class Data:
     masked: np.ndarray  # bool (N,)
     datasets: frozenset[str]
     scans: Store | FileSource | ArraySource
+    origin: Mapping[str, Any]  # see catalog.origin
 
 
 def describe(
@@ -56,12 +59,23 @@ def describe(
     patients = data.catalog.count_patients(np.arange(len(data.catalog)))
     whose = count(patients, "patient") if data.catalog.patients_known else "patients not known"
     lead = f"{count(len(data.catalog), 'scan')}, {whose}"
-    known = [layout_named(name) for name in sorted(data.datasets) if name in LAYOUTS.names()]
-    facts = [f"{one.title}: licence {one.licence}; {one.citation}." for one in known]
+    facts = _facts(data)
     sheet = Strip(f"{SHEET} scans at most, of different patients, by chance", _sheet(data))
     content = {"title": data.name, "version": __version__, "lead": lead, "facts": facts}
     write_atomic(page, render("description.html.jinja", **content, tables=tables, sheet=sheet))
     return "\n\n".join([f"{data.name}: {lead}", *facts, *map(as_text, tables)]), page
+
+
+def _facts(data: Data) -> list[str]:
+    """What is known of the public data sets that the scans are from, and of the published split that is taken."""
+    known = [layout_named(name) for name in sorted(data.datasets) if name in LAYOUTS.names()]
+    facts = [f"{one.title}: licence {one.licence}; {one.citation}; from {one.page}." for one in known]
+    for origin in (data.origin, *data.origin.get("datasets", {}).values()):
+        if "split" in origin and origin.get("layout") in LAYOUTS.names():
+            split = layout_named(origin["layout"]).splits.get(origin["split"])
+            official = "official" if origin.get("official") else "not official"
+            facts += [f"Split {origin['split']!r} of {origin['layout']}, {official}: {split.told}"] if split else []
+    return facts
 
 
 def as_text(table: Table, words: int = 1) -> str:
@@ -83,13 +97,14 @@ def _open(source: str | Path, patient: str | None, layout: str | None) -> Data:
         store = open_store(str(source))
         origin = store.info["settings"].get("origin", {})
         found = datasets_of(store.catalog, origin)
-        return Data(store.path.name, store.catalog, store.splits, store.masked, found, store)
+        return Data(store.path.name, store.catalog, store.splits, store.masked, found, store, origin)
     reader = source_of(path, patient=patient, layout=layout)
     catalog = reader.catalog
     split = np.array(catalog.column("split"))
     parts = {name: np.flatnonzero(split == name) for name in SPLITS if (split == name).any()}
     masked = np.array([bool(mask) for mask in catalog.column("mask_path")])
-    return Data(path.absolute().name, catalog, parts, masked, datasets_of(catalog), reader)
+    origin = origin_of(catalog.table)
+    return Data(path.absolute().name, catalog, parts, masked, datasets_of(catalog), reader, origin)
 
 
 def _columns_of(data: Data) -> dict[str, np.ndarray]:
