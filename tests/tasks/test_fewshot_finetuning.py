@@ -134,7 +134,7 @@ def test_where_no_bar_is_seen_the_first_episode_tells_how_long_the_others_take(s
     assert capsys.readouterr().err == ""  # done in a moment
     monkeypatch.setattr(finetuning, "TOLD", -1.0)
     tuner.logits(support, query)
-    assert capsys.readouterr().err.strip() == "finetune_last, 1 a class: 2 more episodes take about 0 minutes."
+    assert capsys.readouterr().err.strip() == "finetune_last, 1 a class: 2 more episodes take about 1 min."
 
 
 def test_no_episode_and_no_step_are_refused(store, tmp_path):

@@ -6,6 +6,7 @@ Costly: the network is trained once for each episode, number of shots and source
 from __future__ import annotations
 
 import copy
+import math
 import time
 
 import numpy as np
@@ -63,9 +64,8 @@ class EpisodeFinetuner:
             found.append(self._episode(*rows))
             left = (time.monotonic() - begun) * (count - 1) / 60
             if len(found) == 1 and left > TOLD:
-                say(
-                    f"  {self.name}, {support.shape[2]} a class: {count - 1} more episodes take about {left:.0f} minutes."
-                )
+                taken = f"{count - 1} more episodes take about {math.ceil(left)} min"
+                say(f"  {self.name}, {support.shape[2]} a class: {taken}.")
         return np.stack(found)
 
     def _episode(self, support: np.ndarray, query: np.ndarray) -> np.ndarray:

@@ -109,11 +109,11 @@ def fewshot(
     drawn.save(out / FILE)
     tuned = {"episodes": min(finetune_episodes, len(drawn)), "steps": finetune_steps}
     results = _facts(drawn, store, list(named), shots, bootstrap, seed) | {"checked": asdict(checked)}
-    if any(name in PARTS for name in classifiers):
+    if networks := tuned["episodes"] * len(shots) * sum(name in PARTS for name in classifiers):
         results["finetuning"] = tuned
         say(
-            f"Fine-tuning trains {tuned['episodes'] * len(shots)} networks for each source, {finetune_steps} steps each: "
-            "fewer --finetune-episodes or --shots are faster."
+            f"Fine-tuning trains {networks} networks for each source, {finetune_steps} steps each: fewer "
+            "--finetune-episodes or --shots are faster."
         )
     results |= _compare(drawn, store, named, shots, classifiers, bootstrap, seed, tuned)
     write_json(out / "results.json", results)
