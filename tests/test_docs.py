@@ -32,6 +32,8 @@ def builds(recipe):
     ViewGraph(recipe.views)
     if "words" in recipe.objectives:
         recipe.objectives["words"].setdefault("classes", 44)  # what a table of words would say
+    if "segment" in recipe.objectives:
+        recipe.objectives["segment"].setdefault("classes", 3)  # what a store with masks would say
     with torch.device("meta"):
         build_learner(recipe, seed=0, world_size=1)
 
