@@ -38,6 +38,12 @@ def test_shares_of_the_labelled_scans_lie_within_each_other(catalog):
             pick_labelled(catalog, np.arange(1000), "label", wrong, 0)
 
 
+def test_a_share_that_is_no_whole_scan_is_one(catalog):
+    """1 % of the 92 training images of Montgomery would be none (spec_dira §5.3)."""
+    rows = np.flatnonzero(catalog.codes("label"))[:40]
+    assert len(pick_labelled(catalog, rows, "label", "1%", 0)) == 1
+
+
 def test_a_published_order_is_followed_by_every_seed_before_all_other_scans():
     places = [""] * 12
     for place, row in enumerate((7, 2, 9), 1):
