@@ -10,13 +10,15 @@ from runs import image_store
 
 from catalog.layouts.trees import chestxray14, rsna_pneumonia
 from scanlearn.catalog.containment import datasets_of, known_names, shared_images, sources_of
-from scanlearn.engine.leaks import keep_apart, not_seen
+from scanlearn.catalog.table import Catalog
+from scanlearn.engine.leaks import keep_apart, not_seen, seen_files
 from scanlearn.engine.record import read_record, write_record
 from scanlearn.engine.run_folder import RunFolder
 from scanlearn.engine.sides import compare, side_of
 from scanlearn.errors import ScanlearnError
 from scanlearn.scans.fingerprints import kept_alike
 from scanlearn.scans.prepare import prepare
+from scanlearn.scans.sources import FileSource
 from scanlearn.scans.store import open_store
 from scans.test_fingerprints import half, jpeg75, radiograph
 
@@ -178,6 +180,19 @@ def test_copies_in_the_pretraining_of_another_store_are_said(tmp_path):
     assert any(
         text.startswith("5 scans of the test part look like one in the pre-training of run") for text in told.done
     )
+
+
+def test_files_that_a_run_was_trained_on_are_said_of_scans_in_no_store(tmp_path):
+    before = with_radiographs(tmp_path / "a", range(4))
+    run = a_run(tmp_path / "run", before, np.arange(len(before)))
+    for n in (1, 2, 30):
+        write(tmp_path / f"new/q{n}", "y.png", radiograph(n))
+    write(tmp_path / "named/p3", "z.png", radiograph(40))
+    told = seen_files(run, FileSource(Catalog.from_source(tmp_path / "new", patient="folder")))
+    assert told.done[0].startswith("2 of the files were in the pre-training of run") and len(told.open) == 1
+    told = seen_files(run, FileSource(Catalog.from_source(tmp_path / "named", patient="folder")))
+    assert told.done[0] == "1 of the patients have a name that occurs in the pre-training of run."
+    assert not any("p3" in text or "q1" in text for text in (*told.done, *told.open))
 
 
 def test_a_store_of_a_layout_knows_its_data_set(tmp_path):

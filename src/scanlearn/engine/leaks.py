@@ -21,10 +21,13 @@ from scanlearn.catalog.duplicates import alike
 from scanlearn.catalog.mapped import present
 from scanlearn.catalog.splits import assert_disjoint
 from scanlearn.console import warn
-from scanlearn.engine.record import Record, common, digests, read_record
+from scanlearn.engine.record import DIGEST, Record, common, digests, read_record
 from scanlearn.engine.run_folder import RunFolder, run_of
+from scanlearn.engine.sides import as_pseudonyms
 from scanlearn.errors import ScanlearnError
 from scanlearn.scans.fingerprints import kept_alike, kept_looks
+from scanlearn.scans.rows import digests as hash_files
+from scanlearn.scans.sources import FileSource
 from scanlearn.scans.store import Store
 
 TRAINED = ("pre-training", "fine-tuning")  # parts that a run learnt from
@@ -107,6 +110,31 @@ def not_seen(init: str | Path | None, store: Store, part: str = "test", *, rows:
             told.done.append(f"{run} was pre-trained with the masks of {record.masks} scans, not without labels.")
         for trained in (name for name in TRAINED if name in record.parts):
             _compare(asked, run, record, trained, told)
+    return told
+
+
+def seen_files(init: str | Path, source: FileSource) -> Checked:
+    """Say which scans of a source that is no store the weights were trained on, by identical files and names of patients.
+
+    Nothing is refused: whoever predicts scans may have masks of those that were trained on.
+    """
+    told = Checked()
+    found = [bytes.fromhex(own) for own, _ in hash_files(source) if own]
+    files = pc.unique(pa.array(found, DIGEST))
+    catalog = source.catalog
+    patients = pc.unique(as_pseudonyms(catalog.array("patient_id")))
+    for run, record in _trained_before(Path(init), told):
+        known = catalog.patients_known and record.patients_known
+        for trained in (name for name in TRAINED if name in record.parts):
+            if same := common(files, record.files(trained)):
+                told.found(
+                    f"{same} of the files were in the {trained} of {run}: what it knows of them says nothing of others."
+                )
+            elif known and (who := common(patients, record.patients(trained))):
+                told.found(f"{who} of the patients have a name that occurs in the {trained} of {run}.")
+            what = "identical files and patients" if known else "identical files"
+            told.done.append(f"The scans were compared with the {trained} of {run} by {what}.")
+    told.open.append("Re-encoded, resized or mirrored copies were not looked for: `scanlearn catalog check RUN SCANS`.")
     return told
 
 

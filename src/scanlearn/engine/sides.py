@@ -112,7 +112,7 @@ def _of_store(place: str) -> Side:
         part[rows] = name
     return Side(
         store.path.name,
-        _hidden(catalog.array("patient_id")),
+        as_pseudonyms(catalog.array("patient_id")),
         catalog.patients_known,
         digests(catalog, np.arange(len(store))),
         part,
@@ -134,7 +134,9 @@ def _of_run(path: Path) -> Side:
     whole = None if any(one is None for one in prints) else np.concatenate([np.zeros((0, 32), np.uint8), *prints])
     patients, files = record.table["patient_id"].chunk(0).dictionary_decode(), record.table["sha256"].chunk(0)
     rows = np.concatenate([np.zeros(0, np.int64), *map(record.rows, record.parts)])
-    return Side(path.name, _hidden(patients), record.patients_known, files, part, record.datasets, whole, None, rows)
+    return Side(
+        path.name, as_pseudonyms(patients), record.patients_known, files, part, record.datasets, whole, None, rows
+    )
 
 
 def _of_source(path: Path, patient: str | None, layout: str | None) -> Side:
@@ -147,7 +149,7 @@ def _of_source(path: Path, patient: str | None, layout: str | None) -> Side:
     files = pa.array([one if len(one) == 32 else _nothing(path, row) for row, one in enumerate(found)], DIGEST)
     looks = looks_of_source(reader)
     part = np.array([name if name in SPLITS else "" for name in catalog.column("split")], dtype="<U8")
-    patients = _hidden(catalog.array("patient_id"))
+    patients = as_pseudonyms(catalog.array("patient_id"))
     known = catalog.patients_known
     datasets, rows = datasets_of(catalog), np.arange(count)
     name = path.absolute().name
@@ -158,7 +160,7 @@ def _nothing(path: Path, row: int) -> bytes:
     return hashlib.sha256(f"{path.absolute()}\n{row}".encode()).digest()
 
 
-def _hidden(names: pa.Array) -> pa.Array:
+def as_pseudonyms(names: pa.Array) -> pa.Array:
     """Names of patients as pseudonyms; what is one already stays."""
     words = encode(names)
     each = words.dictionary.to_pylist()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from scanlearn.catalog.table import Catalog
 from scanlearn.console import say, track, warn
 from scanlearn.engine.device import default_device
 from scanlearn.engine.embedding import MARGIN, grid_boxes, ten_crops
+from scanlearn.engine.leaks import seen_files
 from scanlearn.errors import ScanlearnError
 from scanlearn.files import make_folder, replacing
 from scanlearn.objectives.detect import Detect
@@ -84,7 +86,7 @@ def predict(
                 else:
                     rows.append({"scan_id": name, **classify_image(trained, image)})
         if compared is not None:
-            compared.finish()
+            compared.finish(asdict(seen_files(run, source)))
     if rows:
         with replacing(out / "predictions.csv") as temporary:
             pacsv.write_csv(pa.Table.from_pylist(rows), temporary)

@@ -63,8 +63,11 @@ class Compared:
         self.kept.add(name, row, case, image[0].cpu().numpy(), truth, found, item.affine)
         self._patients.append(patient)
 
-    def finish(self) -> None:
-        """results.json and a line for the screen; before the end of the context, so that nothing is left of no case."""
+    def finish(self, checked: Mapping[str, Any]) -> None:
+        """results.json and a line for the screen; before the end of the context, so that nothing is left of no case.
+
+        checked: what is known of these scans in the training of the run, see ``engine.leaks``.
+        """
         if not self.kept.cases:
             raise ScanlearnError("None of the predicted scans has a mask to compare with: leave --masks out.")
         if self._without:
@@ -74,6 +77,6 @@ class Compared:
                 f"the masks hold the values {sorted(self._odd)}, which the run does not know: they count as background."
             )
         metrics = segmentation_metrics(self.kept.cases, list(self.classes), np.array(self._patients), empty=self.empty)
-        write_json(self.out / RESULTS, {"classes": self.facts["classes"], "test": metrics})
+        write_json(self.out / RESULTS, {"classes": self.facts["classes"], "test": metrics, "checked": checked})
         dice = metrics["macro"]["dice"]["value"]
         say(f"{len(self.kept.cases)} scans compared with their masks: mean Dice {dice:.3f}.")
