@@ -31,7 +31,7 @@ from scanlearn.scans.sources import FileSource
 from scanlearn.scans.store import Store
 
 TRAINED = ("pre-training", "fine-tuning")  # parts that a run learnt from
-MOST_COMPARED = 200_000  # hashes compared before a training; `scanlearn catalog check` compares any number
+MOST_COMPARED = 1_000_000  # hashes compared before a training; `scanlearn catalog check` compares any number
 
 
 @dataclass
