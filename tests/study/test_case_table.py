@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from scanlearn.errors import ScanlearnError
 from scanlearn.study.case_table import FIGURES, SIDE, case_table, contours, dashes, outlined, text_of
 from scanlearn.study.page import render
 from scanlearn.study.pictures import FOUND, TRUTH
 from scanlearn.study.report import report
-from scanlearn.tasks.kept_cases import KeptCases
+from scanlearn.tasks.kept_cases import SLICES, KeptCases
 from scanlearn.tasks.segmentation_metrics import segmentation_case
 
 
@@ -108,6 +109,20 @@ def test_the_page_of_a_run_has_every_tested_case(runs, people):
     table = case_table(runs.segment)
     assert page.count('loading="lazy"') == len(table.cases) > 8
     assert "Every case" not in report(runs.classify, people.path).read_text(encoding="utf-8")
+
+
+def test_damaged_files_and_those_that_lack_a_case_are_told(tmp_path):
+    keep(tmp_path, 3)
+    whole = (tmp_path / SLICES).read_bytes()
+    (tmp_path / SLICES).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ScanlearnError, match=r"examples\.npz in .* is damaged"):
+        case_table(tmp_path)
+    (tmp_path / SLICES).write_bytes(bytes(b ^ (40 < i < 200) for i, b in enumerate(whole)))
+    with pytest.raises(ScanlearnError, match=r"examples\.npz in .* is damaged"):
+        case_table(tmp_path)
+    np.savez(tmp_path / SLICES, image_0=np.zeros((4, 4), np.uint8), dice_0=0.5)
+    with pytest.raises(ScanlearnError, match=r"another version"):
+        case_table(tmp_path)
 
 
 def test_without_cases_there_is_no_table(tmp_path):

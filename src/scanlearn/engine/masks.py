@@ -103,8 +103,7 @@ def taught_by_masks(
     """(fields of ``Training`` for a pre-training with masks, the rows whose masks it sees).
 
     These are picked as fine-tuning picks them, from all of the train part, so equal ``labels`` and ``seed`` mean the same
-    scans. Unless the recipe
-    says otherwise, all other scans of ``rows`` come as they would without masks.
+    scans. Unless the recipe says otherwise, all other scans of ``rows`` come as they would without masks.
 
     Args:
         rows: what is walked over, rows of the train part.

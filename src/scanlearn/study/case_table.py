@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 from contourpy import contour_generator
 from PIL import Image, ImageDraw
 
 from scanlearn.study.page import MISSING, Picture, count, number
 from scanlearn.study.pictures import FOUND, TRUTH, data_uri, pixel_ratio, upright
-from scanlearn.tasks.kept_cases import SLICES, TABLE
+from scanlearn.tasks.kept_cases import SLICES, TABLE, open_slices
 
 FIGURES = {"dice": "Dice", "hd95": "HD95", "sensitivity": "sensitivity", "specificity": "specificity"}
 SIDE = 160  # pixels of the longer side: 500 cases are 3 MB
@@ -43,10 +42,9 @@ def case_table(folder: Path) -> CaseTable | None:
     """The cases in the files that ``KeptCases`` left in a folder; None where there are none."""
     if not (folder / TABLE).is_file() or not (folder / SLICES).is_file():
         return None
-    table = pq.read_table(folder / TABLE)
-    columns = {name: np.asarray(table[name]) for name in table.column_names if name not in ("scan_id", "row")}
-    structures = [name.removeprefix("dice_") for name in columns if name.startswith("dice_")]
-    with np.load(folder / SLICES) as kept:
+    with open_slices(folder) as (table, kept):
+        columns = {name: np.asarray(table[name]) for name in table.column_names if name not in ("scan_id", "row")}
+        structures = [name.removeprefix("dice_") for name in columns if name.startswith("dice_")]
         dice = np.array([float(kept[f"dice_{k}"]) for k in range(len(table))])
         order = np.argsort(dice, kind="stable")[:MOST].tolist()
         cases = []

@@ -15,7 +15,7 @@ from scanlearn.study.page import Picture, Strip, Table, percent
 from scanlearn.study.pictures import contour_tile, pixel_ratio, scan_tiles, upright
 from scanlearn.study.tables import confusion_table
 from scanlearn.tasks.classify import truth_codes
-from scanlearn.tasks.kept_cases import SLICES, TABLE
+from scanlearn.tasks.kept_cases import SLICES, TABLE, open_slices
 
 SHOWN = 6  # most wrong and most right scans
 EXAMPLES = 4  # worst and best segmented cases
@@ -149,11 +149,10 @@ def dice_groups(run: RunFolder, classes: list[str]) -> dict[str, np.ndarray]:
 
 def example_strips(run: RunFolder, spatial_dims: int) -> list[Strip]:
     """The worst and the best segmented cases with both outlines, from examples.npz; slices of volumes upright."""
-    path = run.path / SLICES
-    if not path.is_file():
+    if not (run.path / SLICES).is_file():
         return []
-    with np.load(path) as kept:
-        dice = np.array([float(kept[f"dice_{k}"]) for k in range(sum(name.startswith("dice_") for name in kept.files))])
+    with open_slices(run.path) as (table, kept):
+        dice = np.array([float(kept[f"dice_{k}"]) for k in range(len(table))])
         order = np.argsort(dice, kind="stable").tolist()
         half = min(EXAMPLES, len(order) // 2) or 1
         worst, best = order[:half], order[half:][::-1][:half]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import zipfile
-from contextlib import ExitStack
+import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -11,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from scanlearn.errors import ScanlearnError
 from scanlearn.files import replacing
 from scanlearn.tasks.segmentation_metrics import PER_CASE, by_convention
 
@@ -83,6 +86,23 @@ class KeptCases:
                 columns[f"{figure}_{name}"] = np.array([case[figure][i] for case in self.cases], np.float64)
         with replacing(self.folder / TABLE) as temporary:
             pq.write_table(pa.table(columns), temporary)
+
+
+@contextmanager
+def open_slices(folder: Path) -> Iterator[tuple[pa.Table, Any]]:
+    """The table of a folder's cases, and their slices by the names that ``KeptCases`` gave them, while they are read.
+
+    Raises ScanlearnError, also for what is read inside the ``with``, where they are damaged or lack a case.
+    """
+    try:
+        table = pq.read_table(folder / TABLE)
+        with np.load(folder / SLICES, allow_pickle=False) as kept:
+            yield table, kept
+    except (KeyError, ValueError, zipfile.BadZipFile, zlib.error, pa.ArrowException) as error:
+        raise ScanlearnError(
+            f"{TABLE} or {SLICES} in {folder.name} is damaged, or of another version of scanlearn: test again into a new "
+            "folder."
+        ) from error
 
 
 def example_slice(image: np.ndarray, truth: np.ndarray, found: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
