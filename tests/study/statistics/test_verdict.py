@@ -62,6 +62,15 @@ def test_a_difference_that_the_correction_takes_back_wins_nothing():
     assert "does not hold against the number of comparisons" in verdict_sentence(found)
 
 
+def test_only_the_leads_that_the_correction_takes_back_are_named():
+    found = verdict(three(0.827, 0.826, 0.8), 50, "AUROC")
+    assert (
+        found.against["genesis"]["p"] > 0.9
+        and found.against["scratch"]["p"] < 0.05 < found.against["scratch"]["p_holm"]
+    )
+    assert "; that it leads scratch does not hold against the number of comparisons;" in verdict_sentence(found)
+
+
 def test_a_wider_family_counts():
     pair = comparison("scratch", "moco_v2", 0.8, 0.83)
     assert verdict([pair], 100, "AUROC").winner == "moco_v2"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from scanlearn.study.statistics.verdict import FEWEST_SEEDS, Verdict
+from scanlearn.study.statistics.verdict import ALPHA, FEWEST_SEEDS, Verdict
 
 MOST_NAMES = 5  # in one sentence
 
@@ -24,8 +24,8 @@ def verdict_sentence(verdict: Verdict) -> str:
         f"{verdict.best} has the best mean {verdict.figure} ({verdict.means[verdict.best]:.3f}) but is not told apart "
         f"from {names}: it leads {first} by {_difference(verdict, first)}"
     )
-    if "correction" in verdict.reasons:
-        told += ", which does not hold against the number of comparisons"
+    if alone := [name for name in verdict.tied if verdict.against[name]["p"] < ALPHA]:
+        told += f"; that it leads {_list(alone)} does not hold against the number of comparisons"
     if verdict.beaten:
         pairs = [f"{name} by {_difference(verdict, name)}" for name in verdict.beaten]
         return f"{_with(verdict.labels)} no single method can be called best: {told}; it beats {_list(pairs)}."
