@@ -70,12 +70,12 @@ def alike(prints: np.ndarray, apart: np.ndarray | None = None, *, radius: int = 
     kept = np.flatnonzero(prints.any(1))
     shown, turn = prints[kept], _frequencies()[2]
     owner = kept if apart is None else np.asarray(apart)[kept].astype(np.int64)  # one type, compiled once
-    groups = _groups(shown, radius + 1)
+    words, groups = _as_words(shown), _groups(shown, radius + 1)
     masks = np.stack([_as_words(_only(group)) for group in groups])
     parts = []
     for number, group in enumerate(groups):
         turned = _as_words(turn), _keys(turn[None], group)[0]
-        parts.append(near_pairs(_as_words(shown), _keys(shown, group), owner, turned, masks[:number], radius))
+        parts.append(near_pairs(words, _keys(shown, group), owner, turned, masks[:number], radius))
     first, second, bits, flipped = (np.concatenate(cells) for cells in zip(*parts, strict=True))
     return _once(Pairs(kept[first], kept[second], bits, flipped))
 

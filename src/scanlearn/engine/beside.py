@@ -14,10 +14,9 @@ from scanlearn.scans.store import Store
 NONE, NATURAL = "none", "natural"
 
 
-def unlabelled_share(plan: Recipe, unsaid: str = NONE) -> float | str:
-    """The recipe's ``segmentation.unlabelled``, checked: none, natural, or a share of each batch; ``unsaid`` where it
-    says nothing."""
-    asked = unsaid if plan.segmentation.unlabelled is None else plan.segmentation.unlabelled
+def unlabelled_share(plan: Recipe) -> float | str:
+    """The recipe's ``segmentation.unlabelled``, checked: natural, a share of each batch, or none, also where unsaid."""
+    asked = NONE if plan.segmentation.unlabelled is None else plan.segmentation.unlabelled
     if asked in (NONE, NATURAL):
         return str(asked)
     try:
@@ -31,7 +30,7 @@ def unlabelled_share(plan: Recipe, unsaid: str = NONE) -> float | str:
     return share
 
 
-def with_unlabelled(store: Store, plan: Recipe, rows: np.ndarray, unsaid: str = NONE) -> dict[str, Any]:
+def with_unlabelled(store: Store, plan: Recipe, rows: np.ndarray) -> dict[str, Any]:
     """The fields of ``Training`` for these labelled rows and, where the recipe wants them, the rest of the train part.
 
     natural: all scans are walked over alike, so a batch has as many labelled ones as chance gives (the published way).
@@ -39,7 +38,7 @@ def with_unlabelled(store: Store, plan: Recipe, rows: np.ndarray, unsaid: str = 
 
     Raises ScanlearnError where no scan is left, or where a batch would have none of one kind.
     """
-    share = unlabelled_share(plan, unsaid)
+    share = unlabelled_share(plan)
     if share == NONE:
         return {"rows": rows}
     others = np.setdiff1d(np.asarray(store.splits["train"]), rows)

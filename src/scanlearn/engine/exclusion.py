@@ -14,12 +14,13 @@ import pyarrow as pa
 
 from scanlearn.catalog.split_file import read_split
 from scanlearn.console import say
+from scanlearn.engine.leaks import TRAINED
 from scanlearn.engine.record import DIGEST
 from scanlearn.engine.sides import Side, codes, compare, side_of
 from scanlearn.errors import ScanlearnError
 from scanlearn.scans.store import Store
 
-TRAINED, TESTED = ("pre-training", "fine-tuning"), ("val", "test")
+TESTED = ("val", "test")
 
 
 def shared_rows(store: Store, places: Sequence[str | Path]) -> tuple[np.ndarray, list[str]]:

@@ -145,7 +145,7 @@ def _looked_up(sides: Sequence[Side], rows: np.ndarray) -> dict[int, Look]:
     """{row through all sides: its slice}, None for what cannot be read again, as the scans of a run."""
     found: dict[int, Look] = {}
     begin = starts(sides)
-    for side, first, stop in zip(sides, begin, begin[1:], strict=False):
+    for side, first, stop in zip(sides, begin[:-1], begin[1:], strict=True):
         mine = np.unique(rows[(rows >= first) & (rows < stop)])
         of = [None] * len(mine) if side.scans is None else slices_of(side.scans, side.rows[mine - first])
         found.update(zip(mine.tolist(), of, strict=True))
@@ -154,14 +154,19 @@ def _looked_up(sides: Sequence[Side], rows: np.ndarray) -> dict[int, Look]:
 
 def _places(sides: Sequence[Side], rows: Sequence[int]) -> list[str]:
     """ "chest train, row 12": the source, the part, and the row there, counted from 1."""
-    begin, names = starts(sides), titles(sides)
-    told = []
+    names, told = titles(sides), []
     for row in rows:
-        i = int(np.searchsorted(begin, row, "right")) - 1
-        at = row - int(begin[i])
+        i, at = _located(sides, row)
         part = str(sides[i].part[at])
         told.append(f"{names[i]}{' ' + part if part else ''}, row {int(sides[i].rows[at]) + 1:,}")
     return told
+
+
+def _located(sides: Sequence[Side], row: int) -> tuple[int, int]:
+    """The side that a row through all sides is of, and the row there."""
+    begin = starts(sides)
+    i = int(np.searchsorted(begin, row, "right")) - 1
+    return i, row - int(begin[i])
 
 
 def _picture(look: Look, where: str) -> Picture:
@@ -197,9 +202,8 @@ def _difference(sides: Sequence[Side], rows: Sequence[int], looks: Sequence[Look
 
 def _size(sides: Sequence[Side], row: int) -> tuple[int, ...] | None:
     """The size of a scan in its file, None where it cannot be told."""
-    begin = starts(sides)
-    i = int(np.searchsorted(begin, row, "right")) - 1
-    side, at = sides[i], row - int(begin[i])
+    i, at = _located(sides, row)
+    side = sides[i]
     if side.scans is None:
         return None
     of = int(side.rows[at])
